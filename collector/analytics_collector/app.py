@@ -1,0 +1,75 @@
+"""The Flask application: views, and every error as the same JSON."""
+
+from __future__ import annotations
+
+import logging
+
+import flask
+import msgspec
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from . import api, health, ingest
+from .collector import Collector
+from .config import Settings
+from .exceptions import CollectorError, RequestError, TooLargeError
+
+logger = logging.getLogger("analytics_collector")
+
+
+def create_app(settings: Settings | None = None) -> flask.Flask:
+    """Make the application.
+
+    Args:
+        settings: Taken from the environment if left out.
+
+    Raises:
+        ConfigError: A setting is missing or makes no sense.
+    """
+    settings = (settings or Settings.from_env()).require_database()
+    app = flask.Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    Collector(settings).attach(app)
+    for part in (ingest, api, health):
+        app.register_blueprint(part.blueprint)
+    app.register_error_handler(RequestError, _answer_request_error)
+    app.register_error_handler(RequestEntityTooLarge, _answer_too_large)
+    app.register_error_handler(HTTPException, _answer_http_error)
+    app.register_error_handler(Exception, _answer_bug)
+    return app
+
+
+def _answer_request_error(error: RequestError) -> flask.Response:
+    response = _problem(error.status, error.code, error.message, error.detail)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = 'Bearer realm="analytics-collector"'
+    return response
+
+
+def _answer_too_large(_: RequestEntityTooLarge) -> flask.Response:
+    limit = Collector.current().settings.max_body_bytes
+    return _answer_request_error(
+        TooLargeError("The body is too large", f"send at most {limit} bytes at a time")
+    )
+
+
+def _answer_http_error(error: HTTPException) -> flask.Response:
+    response = _problem(
+        error.code or 500, error.name.lower().replace(" ", "_"), error.name, error.description or ""
+    )
+    response.headers.extend([(name, value) for name, value in error.get_headers() if name == "Allow"])
+    return response
+
+
+def _answer_bug(error: Exception) -> flask.Response:
+    """Whatever nobody thought of: the log has it all, the answer has nothing of it."""
+    logger.error("Unexpected error", exc_info=error)
+    detail = str(error) if isinstance(error, CollectorError) else "the collector's log has it"
+    return _problem(500, "internal", "Something went wrong in the collector", detail)
+
+
+def _problem(status: int, code: str, message: str, detail: str) -> flask.Response:
+    """The one shape of an error; real clients look for `code`, `message` and `detail` by these names."""
+    body = msgspec.json.encode({"code": code, "message": message, "detail": detail})
+    return flask.Response(body, status=status, mimetype="application/json")

@@ -1,0 +1,179 @@
+"""The command `analytics-collector`. Prints for people; `--json` prints for machines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import attrs
+import click
+import msgspec
+
+from . import dev as development
+from . import keys as registry
+from . import migrate as migrations
+from . import profiles, serve
+from .config import Settings
+from .db import Connection, connect
+from .exceptions import CollectorError
+
+
+class _Group(click.Group):
+    """Shows what the collector says of a mistake as one sentence, never as a traceback."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except CollectorError as error:
+            raise click.ClickException(_sentence(error)) from error
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="analytics-sdk")
+def main() -> None:
+    """Collect product analytics into your own Postgres.
+
+    \b
+    Try it here and now:   analytics-collector dev
+    In production:         export ANALYTICS_DATABASE_URL=postgresql://...
+                           analytics-collector migrate
+                           analytics-collector keys create --kind write web
+                           analytics-collector serve
+    """
+
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
+
+
+@main.command()
+@click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the Postgres.")
+@click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 picks a free one.")
+@as_json
+def dev(data: Path | None, port: int, as_json: bool) -> None:
+    """Run everything here: Postgres, tables, keys and the collector. Ctrl-C ends it all.
+
+    ANALYTICS_WRITE_KEY and ANALYTICS_READ_KEY become its keys if they are set; with ANALYTICS_DATABASE_URL it
+    uses that Postgres and starts none.
+    """
+    if not as_json:
+        click.echo("Starting Postgres and the collector ...", err=True)
+    with development.running(data, port) as collector:
+        click.echo(_describe(collector.ready, as_json=as_json))
+        collector.wait()
+
+
+@main.command(name="serve")
+def serve_command() -> None:
+    """Run the collector behind gunicorn, on ANALYTICS_DATABASE_URL (any Postgres from 15 up).
+
+    Workers, threads and address: ANALYTICS_WORKERS, ANALYTICS_THREADS, ANALYTICS_BIND (see docs/configuration.md).
+    """
+    serve.run()
+
+
+@main.command()
+@click.option(
+    "--user-table", help="Tie users to your app's own table, for instance auth_user, by foreign keys."
+)
+def migrate(user_table: str | None) -> None:
+    """Bring the tables in ANALYTICS_DATABASE_URL to what this version needs. Safe to run again."""
+    with _connect() as connection:
+        applied = migrations.apply(connection)
+        for migration in applied:
+            click.echo(f"Applied {migration.name}")
+        if user_table:
+            migrations.use_user_table(connection, user_table)
+            click.echo(f"Users are those of {user_table}")
+    click.echo("The tables are up to date.")
+
+
+@main.group()
+def keys() -> None:
+    """Make, list and revoke the keys that open the collector."""
+
+
+@keys.command(name="create")
+@click.argument("name")
+@click.option(
+    "--kind", type=click.Choice(registry.KINDS), required=True, help="What it opens; admin opens both."
+)
+@as_json
+def create_key(name: str, kind: registry.KeyKind, as_json: bool) -> None:
+    """Make the key NAME and print it, this once: only its sha256 is stored."""
+    with _connect() as connection:
+        key = registry.create(connection, name, kind)
+    click.echo(_json({"name": name, "kind": kind, "key": key}) if as_json else key)
+
+
+@keys.command(name="list")
+@as_json
+def list_keys(as_json: bool) -> None:
+    """List all keys: name, kind, when made, when revoked."""
+    with _connect() as connection:
+        found = registry.listing(connection)
+    if as_json:
+        click.echo(_json([_key_columns(key) for key in found]))
+        return
+    for key in found:
+        state = "valid" if key.revoked_at is None else f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
+        click.echo(f"{key.name:<24} {key.kind:<6} made {key.created_at:%Y-%m-%d %H:%M}  {state}")
+
+
+@keys.command(name="revoke")
+@click.argument("name")
+def revoke_key(name: str) -> None:
+    """Close the door to the key NAME, for good; running collectors notice within seconds."""
+    with _connect() as connection:
+        registry.revoke(connection, name)
+    click.echo(f"{name} is revoked.")
+
+
+@main.command()
+@as_json
+@click.pass_context
+def verify(context: click.Context, as_json: bool) -> None:
+    """Compare every profile with the rows; exit code 1 if one differs. Writing may go on meanwhile."""
+    with _connect() as connection:
+        wrong = profiles.verify(connection)
+    if as_json:
+        click.echo(_json({"wrong": [attrs.asdict(profile) for profile in wrong]}))
+    else:
+        for profile in wrong:
+            click.echo(f"user {profile.user_id}: stored {profile.stored}, counted {profile.counted}")
+        click.echo(
+            f"{len(wrong)} profiles differ; `rebuild` mends them." if wrong else "Every profile is exact."
+        )
+    context.exit(1 if wrong else 0)
+
+
+@main.command()
+def rebuild() -> None:
+    """Make every profile what the rows say; writers wait until it is done."""
+    with _connect() as connection:
+        mended = profiles.rebuild(connection)
+    click.echo(f"{mended} profiles were mended.")
+
+
+def _connect() -> Connection:
+    return connect(Settings.from_env().require_database().database_url, autocommit=True)
+
+
+def _describe(ready: development.Ready, *, as_json: bool) -> str:
+    if as_json:
+        return _json(attrs.asdict(ready))
+    return (
+        f"\nCollector   {ready.url}\nWrite key   {ready.write_key}\nRead key    {ready.read_key}\n"
+        f"Postgres    {ready.dsn}\n\nReady. Ctrl-C ends it all.\n"
+    )
+
+
+def _key_columns(key: registry.Key) -> dict[str, object]:
+    return {"name": key.name, "kind": key.kind, "created_at": key.created_at, "revoked_at": key.revoked_at}
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+def _sentence(error: CollectorError) -> str:
+    detail = getattr(error, "detail", "")
+    return f"{error}: {detail}" if detail else str(error)

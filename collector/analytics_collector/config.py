@@ -1,0 +1,84 @@
+"""The collector's settings: one value, read from the environment.
+
+Every attribute is one variable, `ANALYTICS_` and its name in capitals. docs/configuration.md lists them all,
+and a test compares the two.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import attrs
+
+from .exceptions import ConfigError
+
+
+def _positive(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
+    if value <= 0:
+        raise ConfigError(f"{_variable(attribute.name)} must be above zero, not {value}")
+
+
+def _whole_number(text: str | int) -> int:
+    return int(text)
+
+
+def _number(default: int) -> Any:
+    return attrs.field(default=default, converter=_whole_number, validator=_positive)
+
+
+@attrs.frozen(kw_only=True)
+class Settings:
+    """How this collector runs.
+
+    Attributes:
+        database_url: A libpq URI or keyword string of any Postgres from 15 up.
+        bind: Address and port that gunicorn listens on.
+        workers: Processes of gunicorn.
+        threads: Requests that one worker serves at a time, and connections it keeps to Postgres.
+        max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
+        key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
+        database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
+    """
+
+    database_url: str = ""
+    bind: str = "127.0.0.1:8000"
+    workers: int = _number(2)
+    threads: int = _number(4)
+    max_body_bytes: int = _number(8 * 1024 * 1024)
+    key_refresh_seconds: int = _number(5)
+    database_patience_seconds: int = _number(5)
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
+        """Read the settings.
+
+        Raises:
+            ConfigError: A variable is missing or is no number above zero.
+        """
+        names = [attribute.name for attribute in attrs.fields(cls)]
+        given: dict[str, Any] = {
+            name: environ[_variable(name)] for name in names if environ.get(_variable(name))
+        }
+        try:
+            return cls(**given)
+        except ValueError as error:
+            raise ConfigError(f"A setting of ANALYTICS_... is no whole number: {error}") from None
+
+    def require_database(self) -> Settings:
+        """The same settings, once it is sure that they name a database.
+
+        Raises:
+            ConfigError: They name none.
+        """
+        if not self.database_url:
+            raise ConfigError(
+                "No database given. Set ANALYTICS_DATABASE_URL=postgresql://user:password@host/name, or run"
+                " `analytics-collector dev`, which brings its own Postgres."
+            )
+        return self
+
+
+def _variable(name: str) -> str:
+    return f"ANALYTICS_{name.upper()}"

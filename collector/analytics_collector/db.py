@@ -1,0 +1,145 @@
+"""The door to Postgres: a pool of connections for each process, and what to do when one fails.
+
+Foreign errors are told apart here and nowhere else: `fault_of` is the one table.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal, TypeVar
+
+import psycopg
+from psycopg.rows import TupleRow
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from .exceptions import UnavailableError
+from .sql import load
+
+Connection = psycopg.Connection[TupleRow]
+Fault = Literal["again", "away", "unmigrated", "refused", "bug"]
+
+_T = TypeVar("_T")
+_ATTEMPTS: Final = 5
+
+_FAULTS: Final[dict[str, Fault]] = {
+    "08": "again",  # connection exception
+    "40": "again",  # serialization failure, deadlock
+    "57": "again",  # operator intervention: shutdown, crash of another backend
+    "55": "again",  # lock not available
+    "53": "away",  # disk full, too many connections, out of memory
+    "25": "away",  # a standby: read only
+    "22": "refused",  # the data does not fit its column
+    "23": "refused",  # a foreign key or a check says no
+    "54": "refused",  # too deep, too wide, too large
+}
+
+
+def fault_of(error: psycopg.Error) -> Fault:
+    """What an error of the driver means for the work at hand."""
+    if isinstance(error, PoolTimeout):
+        return "away"
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        return "unmigrated"
+    if error.sqlstate is None:  # the driver's own: a lost connection, or a value it cannot send
+        return "again" if isinstance(error, psycopg.OperationalError) else "refused"
+    return _FAULTS.get(error.sqlstate[:2], "bug")
+
+
+class Database:
+    """Runs functions inside transactions, on connections of this process.
+
+    The pool opens on first use in each process, so an application that is loaded before gunicorn forks shares
+    no connection with its workers.
+
+    Args:
+        conninfo: A libpq URI or keyword string.
+        connections: Most connections at a time, per process.
+        patience: How long one call waits for Postgres, in seconds.
+    """
+
+    def __init__(self, conninfo: str, *, connections: int = 4, patience: float = 5.0) -> None:
+        self._conninfo = conninfo
+        self._connections = connections
+        self._patience = patience
+        self._pool: ConnectionPool[Connection] | None = None
+        self._pid = 0
+
+    def run(self, work: Callable[[Connection], _T]) -> _T:
+        """Call `work` in a transaction and commit; again from the start if the connection or a lock was lost.
+
+        Whatever `work` does must be the same when done twice: a COMMIT whose answer was lost may have happened.
+
+        Raises:
+            UnavailableError: Postgres is away, or was not there again within the patience.
+            psycopg.Error: It refused the data.
+        """
+        deadline = time.monotonic() + self._patience
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._once(work, max(0.1, deadline - time.monotonic()))
+            except psycopg.Error as error:
+                fault = fault_of(error)
+                if fault in ("refused", "bug"):
+                    raise
+                pause = random.uniform(0, 0.05 * 2**attempt)
+                if fault != "again" or attempt == _ATTEMPTS or time.monotonic() + pause > deadline:
+                    raise _unavailable(fault, error) from error
+                time.sleep(pause)
+        raise AssertionError("the last attempt returns or raises")
+
+    def close(self) -> None:
+        """Close the connections of this process."""
+        if self._pool is not None and self._pid == os.getpid():
+            self._pool.close()
+        self._pool = None
+
+    def _once(self, work: Callable[[Connection], _T], patience: float) -> _T:
+        with self._open_pool().connection(timeout=patience) as connection, connection.transaction():
+            return work(connection)
+
+    def _open_pool(self) -> ConnectionPool[Connection]:
+        if self._pool is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._pool = ConnectionPool(
+                self._conninfo,
+                kwargs={"connect_timeout": 3, "application_name": "analytics-collector", "autocommit": True},
+                configure=_configure,
+                min_size=1,
+                max_size=self._connections,
+                open=True,
+            )
+        return self._pool
+
+
+def connect(conninfo: str, **options: Any) -> Connection:
+    """One plain connection, for commands.
+
+    Raises:
+        UnavailableError: Postgres does not answer.
+    """
+    try:
+        return psycopg.connect(conninfo, connect_timeout=5, application_name="analytics-collector", **options)
+    except psycopg.OperationalError as error:
+        raise _unavailable("away", error) from error
+
+
+def _configure(connection: Connection) -> None:
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.execute(load("db.batch_tables"))
+
+
+def _unavailable(fault: Fault, error: psycopg.Error) -> UnavailableError:
+    if fault == "unmigrated":
+        return UnavailableError(
+            "The database has no analytics tables yet",
+            f"{_first_line(error)}; run `analytics-collector migrate`",
+            code="unmigrated",
+        )
+    return UnavailableError("The database is away", f"{_first_line(error)}; send the same request again")
+
+
+def _first_line(error: psycopg.Error) -> str:
+    return str(error).partition("\n")[0]

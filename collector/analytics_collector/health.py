@@ -1,0 +1,30 @@
+"""Is this process alive, and can it do its work?"""
+
+from __future__ import annotations
+
+import flask
+
+from . import migrate
+from .collector import Collector
+from .exceptions import UnavailableError
+
+blueprint = flask.Blueprint("health", __name__)
+
+
+@blueprint.get("/healthz")
+def get_health() -> dict[str, str]:
+    """The process answers."""
+    return {"status": "ok"}
+
+
+@blueprint.get("/readyz")
+def get_readiness() -> dict[str, str]:
+    """The database answers and its tables are those of this version."""
+    pending = Collector.current().database.run(migrate.pending)
+    if pending:
+        raise UnavailableError(
+            f"Migrations are pending: {', '.join(migration.name for migration in pending)}",
+            "run `analytics-collector migrate`",
+            code="unmigrated",
+        )
+    return {"status": "ok"}

@@ -1,0 +1,76 @@
+"""`POST /v1/events`: the door through which everything comes in."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import UTC, datetime
+from typing import Any
+
+import flask
+import msgspec
+
+from .batch import Reject
+from .collector import Collector
+from .committer import Verdict
+from .exceptions import MalformedError, TooLargeError
+from .protocols import native
+
+blueprint = flask.Blueprint("ingest", __name__)
+
+_GZIP_MAGIC = b"\x1f\x8b"
+
+
+@blueprint.post("/v1/events")
+def post_events() -> flask.Response:
+    """Store a batch; the answer comes after COMMIT and has a verdict on every record."""
+    collector = Collector.current()
+    key = collector.doorkeeper.admit(flask.request.headers.get("Authorization"), "write")
+    body = inflate(flask.request.get_data(), collector.settings.max_body_bytes)
+    now = datetime.now(UTC)
+    batch = native.parse(body, now)
+    collector.partitions.look_ahead(now)
+    verdict = collector.committer.commit(batch, key.name)
+    return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
+
+
+def inflate(body: bytes, limit: int) -> bytes:
+    """Undo gzip, if the bytes are gzip: headers lie, the magic number (RFC 1952) does not.
+
+    Args:
+        body: As it arrived.
+        limit: Most bytes that may come out of it.
+
+    Raises:
+        TooLargeError: More would come out.
+        MalformedError: It is torn.
+    """
+    if not body.startswith(_GZIP_MAGIC):
+        return body
+    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        plain = inflater.decompress(body, limit + 1)
+    except zlib.error as error:
+        raise MalformedError("The body is no valid gzip", str(error)) from None
+    if len(plain) > limit:
+        raise TooLargeError("The body is too large once inflated", f"send at most {limit} bytes at a time")
+    if not inflater.eof or inflater.unused_data:
+        raise MalformedError("The body is no valid gzip", "it is not exactly one whole member")
+    return plain
+
+
+def _answer(verdict: Verdict) -> dict[str, Any]:
+    return {
+        "accepted": verdict.accepted,
+        "duplicates": verdict.duplicates,
+        "rejected": [_rejected(reject) for reject in verdict.rejected],
+    }
+
+
+def _rejected(reject: Reject) -> dict[str, Any]:
+    return {
+        "event_id": reject.event_id,
+        "record": reject.kind,
+        "index": reject.index,
+        "code": reject.code,
+        "message": reject.message,
+    }

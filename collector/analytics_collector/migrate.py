@@ -1,0 +1,143 @@
+"""Brings the database's tables to what this version of the collector needs.
+
+Numbered files, each applied and recorded in one transaction, under an advisory lock: run twice, or by four
+processes at once, the second finds nothing left to do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from importlib.resources import files
+
+import attrs
+import psycopg
+from psycopg import sql as composed
+
+from . import partitions
+from .db import Connection
+from .exceptions import MigrationError
+from .sql import load
+
+_FOLDER = "migrations"
+
+
+@attrs.frozen
+class Migration:
+    """One numbered file.
+
+    Attributes:
+        name: For instance "0001_tables".
+        checksum: sha256 of the file, in hexadecimal: an applied file never changes again.
+    """
+
+    name: str
+    checksum: str
+
+
+def known() -> list[Migration]:
+    """The migrations of this version, in order."""
+    folder = files(f"{__package__}.sql") / _FOLDER
+    names = sorted(
+        entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")
+    )
+    return [Migration(name, _checksum(_text(name))) for name in names]
+
+
+def pending(connection: Connection) -> list[Migration]:
+    """The migrations that this database lacks.
+
+    Raises:
+        MigrationError: An applied file has changed since, or was applied by a newer version.
+    """
+    applied = _applied(connection)
+    files_here = {migration.name: migration for migration in known()}
+    for name, checksum in applied.items():
+        _check_unchanged(name, checksum, files_here)
+    return [migration for name, migration in files_here.items() if name not in applied]
+
+
+def apply(connection: Connection, now: datetime | None = None) -> list[Migration]:
+    """Apply what is pending, and make the partitions of the coming months.
+
+    Args:
+        connection: A plain one of the tables' owner, autocommitting.
+        now: For the partitions.
+
+    Returns:
+        What was applied.
+
+    Raises:
+        MigrationError: The database and the files disagree, or tables of these names are there already.
+    """
+    with connection.transaction():
+        connection.execute(load("migrate.lock"))
+        connection.execute(load("migrate.table"))
+        applied = pending(connection)
+        for migration in applied:
+            _apply_one(connection, migration)
+    partitions.make_ahead(connection, now or datetime.now(UTC))
+    return applied
+
+
+def use_user_table(connection: Connection, user_table: str) -> None:
+    """Tie users to the app's own table: foreign keys, and the `id` index that its models need.
+
+    Args:
+        connection: A plain one of the tables' owner, autocommitting.
+        user_table: For instance "auth_user"; its key is `id`.
+
+    Raises:
+        MigrationError: There is no such table, or rows of ours name users that it does not have.
+    """
+    statement = composed.SQL(load("migrate.user_table")).format(
+        user_table=composed.Identifier(*user_table.split("."))
+    )
+    try:
+        with connection.transaction():
+            connection.execute(load("migrate.lock"))
+            if connection.execute(load("users.has_user_table")).fetchone() == (False,):
+                connection.execute(statement)
+    except psycopg.errors.UndefinedTable:
+        raise MigrationError(f"There is no table {user_table}; migrate the app that owns it first.") from None
+    except psycopg.errors.ForeignKeyViolation as error:
+        raise MigrationError(
+            f"Rows name users that {user_table} does not have: {error.diag.message_detail}"
+        ) from None
+
+
+def _apply_one(connection: Connection, migration: Migration) -> None:
+    try:
+        connection.execute(_text(migration.name).encode())
+    except psycopg.errors.DuplicateTable as error:
+        raise MigrationError(
+            f"{error.diag.message_primary}, but no migration of ours made it. docs/django.md tells how to bring rows"
+            " of existing tables along."
+        ) from None
+    connection.execute(load("migrate.record"), {"name": migration.name, "checksum": migration.checksum})
+
+
+def _applied(connection: Connection) -> dict[str, str]:
+    if connection.execute(load("migrate.exists")).fetchone() == (False,):
+        return {}
+    return dict(connection.execute(load("migrate.applied")).fetchall())
+
+
+def _check_unchanged(name: str, checksum: str, files_here: dict[str, Migration]) -> None:
+    if name not in files_here:
+        raise MigrationError(
+            f"The database has migration {name}, which this version lacks: it is older. Upgrade it."
+        )
+    if files_here[name].checksum != checksum:
+        raise MigrationError(
+            f"Migration {name} has changed since it was applied to this database. Put the file back as it was, and"
+            " make the change in a new one."
+        )
+
+
+def _text(name: str) -> str:
+    return load(f"{_FOLDER}/{name}")
+
+
+def _checksum(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,58 @@
+"""Our own protocol, `POST /v1/events` (docs/wire-format.md): one record is one row."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from .. import batch
+from ..batch import KINDS, Batch
+from ..exceptions import MalformedError
+from .splitter import split
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
+    events: list[msgspec.Raw] = []
+    sessions: list[msgspec.Raw] = []
+    users: list[msgspec.Raw] = []
+    sent_at: Any = None
+
+
+_envelope = msgspec.json.Decoder(_Envelope)
+
+
+def parse(body: bytes, now: datetime) -> Batch:
+    """Read a request body.
+
+    Args:
+        body: The JSON text, already inflated.
+        now: When it arrived.
+
+    Raises:
+        MalformedError: It is no JSON object of the arrays `events`, `sessions` and `users`.
+    """
+    arrays = _arrays(body)
+    return batch.read({kind: arrays.get(f"{kind}s", ()) for kind in KINDS}, now)
+
+
+def _arrays(body: bytes) -> Mapping[str, Iterable[bytes]]:
+    try:
+        body.decode()
+        return msgspec.structs.asdict(_envelope.decode(body))
+    except UnicodeDecodeError as error:
+        raise MalformedError("The body is not UTF-8", str(error)) from None
+    except msgspec.ValidationError as error:
+        raise MalformedError("The body has the wrong shape", f"{error}; see docs/wire-format.md") from None
+    except (msgspec.DecodeError, RecursionError) as error:
+        return _cut_apart(body, str(error))
+
+
+def _cut_apart(body: bytes, fault: str) -> Mapping[str, Iterable[bytes]]:
+    """Save the good records of a body that one bad record keeps from being JSON."""
+    arrays = split(body)
+    if arrays is None or not arrays.keys() <= {f"{kind}s" for kind in KINDS}:
+        raise MalformedError("The body is not JSON", fault)
+    return arrays

@@ -1,0 +1,2 @@
+-- migrate.applied
+SELECT name, checksum FROM analytics_migration ORDER BY name

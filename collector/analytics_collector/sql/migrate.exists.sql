@@ -1,0 +1,2 @@
+-- migrate.exists
+SELECT to_regclass('analytics_migration') IS NOT NULL

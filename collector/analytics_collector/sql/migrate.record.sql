@@ -1,0 +1,2 @@
+-- migrate.record
+INSERT INTO analytics_migration (name, checksum) VALUES (%(name)s, %(checksum)s)

@@ -1,0 +1,2 @@
+-- partitions.exists
+SELECT to_regclass(%(name)s) IS NOT NULL
