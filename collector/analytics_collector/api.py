@@ -30,9 +30,7 @@ def check_key() -> None:
 @blueprint.get("/v1/profiles/<path:user_id>")
 def get_profile(user_id: str) -> flask.Response:
     """One profile."""
-    found = Collector.current().database.run(
-        lambda connection: reader.profiles(connection, [_user_id(user_id)])
-    )
+    found = Collector.current().database.run(lambda connection: reader.profiles(connection, [_user_id(user_id)]))
     if not found:
         raise NotFoundError(f"User {user_id} has not been seen")
     return _json(found[0])
@@ -54,9 +52,7 @@ def get_sessions() -> flask.Response:
     """A page of sessions."""
     filters = _filters({"user_id": _user_id, "active": _boolean, "since": _time, "until": _time})
     limit, cursor = _paging()
-    page = Collector.current().database.run(
-        lambda connection: reader.sessions(connection, filters, limit, cursor)
-    )
+    page = Collector.current().database.run(lambda connection: reader.sessions(connection, filters, limit, cursor))
     return _json({"sessions": page.rows, "next_cursor": page.next_cursor})
 
 
@@ -73,13 +69,9 @@ def get_session(session_id: str) -> flask.Response:
 @blueprint.get("/v1/events")
 def get_events() -> flask.Response:
     """A page of events."""
-    filters = _filters(
-        {"user_id": _user_id, "session_id": _text, "event_type": _text, "since": _time, "until": _time}
-    )
+    filters = _filters({"user_id": _user_id, "session_id": _text, "event_type": _text, "since": _time, "until": _time})
     limit, cursor = _paging()
-    page = Collector.current().database.run(
-        lambda connection: reader.events(connection, filters, limit, cursor)
-    )
+    page = Collector.current().database.run(lambda connection: reader.events(connection, filters, limit, cursor))
     return _json({"events": page.rows, "next_cursor": page.next_cursor})
 
 
@@ -109,9 +101,7 @@ def _read(name: str, read: Callable[[str], Any], text: str) -> Any:
 def _known_parameters(known: Iterable[str]) -> None:
     strange = flask.request.args.keys() - set(known)
     if strange:
-        raise MalformedError(
-            f"There is no parameter {min(strange)}", f"there are: {', '.join(sorted(known))}"
-        )
+        raise MalformedError(f"There is no parameter {min(strange)}", f"there are: {', '.join(sorted(known))}")
 
 
 def _paging() -> tuple[int, str | None]:

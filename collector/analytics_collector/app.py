@@ -49,15 +49,11 @@ def _answer_request_error(error: RequestError) -> flask.Response:
 
 def _answer_too_large(_: RequestEntityTooLarge) -> flask.Response:
     limit = Collector.current().settings.max_body_bytes
-    return _answer_request_error(
-        TooLargeError("The body is too large", f"send at most {limit} bytes at a time")
-    )
+    return _answer_request_error(TooLargeError("The body is too large", f"send at most {limit} bytes at a time"))
 
 
 def _answer_http_error(error: HTTPException) -> flask.Response:
-    response = _problem(
-        error.code or 500, error.name.lower().replace(" ", "_"), error.name, error.description or ""
-    )
+    response = _problem(error.code or 500, error.name.lower().replace(" ", "_"), error.name, error.description or "")
     response.headers.extend([(name, value) for name, value in error.get_headers() if name == "Allow"])
     return response
 

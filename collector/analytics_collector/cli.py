@@ -30,7 +30,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="analytics-sdk")
 def main() -> None:
-    """Collect product analytics into your own Postgres.
+    r"""Collect product analytics into your own Postgres.
 
     \b
     Try it here and now:   analytics-collector dev
@@ -71,9 +71,7 @@ def serve_command() -> None:
 
 
 @main.command()
-@click.option(
-    "--user-table", help="Tie users to your app's own table, for instance auth_user, by foreign keys."
-)
+@click.option("--user-table", help="Tie users to your app's own table, for instance auth_user, by foreign keys.")
 def migrate(user_table: str | None) -> None:
     """Bring the tables in ANALYTICS_DATABASE_URL to what this version needs. Safe to run again."""
     with _connect() as connection:
@@ -93,9 +91,7 @@ def keys() -> None:
 
 @keys.command(name="create")
 @click.argument("name")
-@click.option(
-    "--kind", type=click.Choice(registry.KINDS), required=True, help="What it opens; admin opens both."
-)
+@click.option("--kind", type=click.Choice(registry.KINDS), required=True, help="What it opens; admin opens both.")
 @as_json
 def create_key(name: str, kind: registry.KeyKind, as_json: bool) -> None:
     """Make the key NAME and print it, this once: only its sha256 is stored."""
@@ -139,9 +135,7 @@ def verify(context: click.Context, as_json: bool) -> None:
     else:
         for profile in wrong:
             click.echo(f"user {profile.user_id}: stored {profile.stored}, counted {profile.counted}")
-        click.echo(
-            f"{len(wrong)} profiles differ; `rebuild` mends them." if wrong else "Every profile is exact."
-        )
+        click.echo(f"{len(wrong)} profiles differ; `rebuild` mends them." if wrong else "Every profile is exact.")
     context.exit(1 if wrong else 0)
 
 

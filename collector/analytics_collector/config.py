@@ -58,9 +58,7 @@ class Settings:
             ConfigError: A variable is missing or is no number above zero.
         """
         names = [attribute.name for attribute in attrs.fields(cls)]
-        given: dict[str, Any] = {
-            name: environ[_variable(name)] for name in names if environ.get(_variable(name))
-        }
+        given: dict[str, Any] = {name: environ[_variable(name)] for name in names if environ.get(_variable(name))}
         try:
             return cls(**given)
         except ValueError as error:

@@ -70,9 +70,7 @@ def running(data: Path | None, port: int, environ: Mapping[str, str] = os.enviro
 class DevCollector:
     """A collector that runs, and the processes behind it."""
 
-    def __init__(
-        self, ready: Ready, gunicorn: subprocess.Popen[bytes], server: embedded.Server | None
-    ) -> None:
+    def __init__(self, ready: Ready, gunicorn: subprocess.Popen[bytes], server: embedded.Server | None) -> None:
         self.ready = ready
         self._gunicorn = gunicorn
         self._server = server
@@ -115,9 +113,7 @@ def _listen(port: int) -> socket.socket:
         listener.bind(("127.0.0.1", port))
     except OSError as error:
         listener.close()
-        raise ConfigError(
-            f"Port {port} cannot be used ({error.strerror}); choose another with --port."
-        ) from None
+        raise ConfigError(f"Port {port} cannot be used ({error.strerror}); choose another with --port.") from None
     listener.listen(128)
     return listener
 

@@ -1,6 +1,6 @@
-"""gunicorn's configuration: `gunicorn -c python:analytics_collector.gunicorn_config "analytics_collector.app:create_app()"`.
+"""gunicorn's configuration; `analytics-collector serve` runs exactly this.
 
-`analytics-collector serve` runs exactly this.
+By hand: `gunicorn -c python:analytics_collector.gunicorn_config "analytics_collector.app:create_app()"`.
 """
 
 from __future__ import annotations

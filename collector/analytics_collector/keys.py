@@ -61,9 +61,7 @@ def create(connection: Connection, name: str, kind: KeyKind) -> str:
     try:
         connection.execute(load("keys.create"), {"name": name, "kind": kind, "sha256": digest(key)})
     except psycopg.errors.UniqueViolation:
-        raise KeyRegistryError(
-            f"There is a key named {name!r} already; see `analytics-collector keys list`."
-        ) from None
+        raise KeyRegistryError(f"There is a key named {name!r} already; see `analytics-collector keys list`.") from None
     return key
 
 

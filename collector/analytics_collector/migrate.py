@@ -38,9 +38,7 @@ class Migration:
 def known() -> list[Migration]:
     """The migrations of this version, in order."""
     folder = files(f"{__package__}.sql") / _FOLDER
-    names = sorted(
-        entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql")
-    )
+    names = sorted(entry.name.removesuffix(".sql") for entry in folder.iterdir() if entry.name.endswith(".sql"))
     return [Migration(name, _checksum(_text(name))) for name in names]
 
 
@@ -90,9 +88,7 @@ def use_user_table(connection: Connection, user_table: str) -> None:
     Raises:
         MigrationError: There is no such table, or rows of ours name users that it does not have.
     """
-    statement = composed.SQL(load("migrate.user_table")).format(
-        user_table=composed.Identifier(*user_table.split("."))
-    )
+    statement = composed.SQL(load("migrate.user_table")).format(user_table=composed.Identifier(*user_table.split(".")))
     try:
         with connection.transaction():
             connection.execute(load("migrate.lock"))
@@ -101,9 +97,7 @@ def use_user_table(connection: Connection, user_table: str) -> None:
     except psycopg.errors.UndefinedTable:
         raise MigrationError(f"There is no table {user_table}; migrate the app that owns it first.") from None
     except psycopg.errors.ForeignKeyViolation as error:
-        raise MigrationError(
-            f"Rows name users that {user_table} does not have: {error.diag.message_detail}"
-        ) from None
+        raise MigrationError(f"Rows name users that {user_table} does not have: {error.diag.message_detail}") from None
 
 
 def _apply_one(connection: Connection, migration: Migration) -> None:
@@ -125,9 +119,7 @@ def _applied(connection: Connection) -> dict[str, str]:
 
 def _check_unchanged(name: str, checksum: str, files_here: dict[str, Migration]) -> None:
     if name not in files_here:
-        raise MigrationError(
-            f"The database has migration {name}, which this version lacks: it is older. Upgrade it."
-        )
+        raise MigrationError(f"The database has migration {name}, which this version lacks: it is older. Upgrade it.")
     if files_here[name].checksum != checksum:
         raise MigrationError(
             f"Migration {name} has changed since it was applied to this database. Put the file back as it was, and"

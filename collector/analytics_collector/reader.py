@@ -42,12 +42,8 @@ def profiles(connection: Connection, user_ids: Sequence[UserId]) -> list[dict[st
     """The profiles of these users, in the order asked; a user never seen is left out."""
     stored = {user_id: stored_user_id(user_id) for user_id in user_ids}
     external = users.find(connection, [name for name in stored.values() if isinstance(name, str)])
-    numbers = {
-        user_id: name if isinstance(name, int) else external.get(name) for user_id, name in stored.items()
-    }
-    found = {
-        row[0]: row for row in connection.execute(load("reader.profiles"), {"ids": list(numbers.values())})
-    }
+    numbers = {user_id: name if isinstance(name, int) else external.get(name) for user_id, name in stored.items()}
+    found = {row[0]: row for row in connection.execute(load("reader.profiles"), {"ids": list(numbers.values())})}
     return [_profile(found[number]) for number in dict.fromkeys(numbers.values()) if number in found]
 
 
@@ -119,9 +115,7 @@ def _page(
 
 
 def _where(conditions: Mapping[str, LiteralString], values: Mapping[str, Any]) -> Composed:
-    return SQL(" AND ").join(
-        [SQL("TRUE"), *(SQL(text) for name, text in conditions.items() if name in values)]
-    )
+    return SQL(" AND ").join([SQL("TRUE"), *(SQL(text) for name, text in conditions.items() if name in values)])
 
 
 def _number(connection: Connection, user_id: UserId) -> int | None:
@@ -138,9 +132,7 @@ def _open_cursor(cursor: str) -> tuple[datetime, str]:
     try:
         return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[datetime, str])
     except (binascii.Error, ValueError, msgspec.MsgspecError):
-        raise MalformedError(
-            "The cursor is none of ours", "take `next_cursor` of the page before, unchanged"
-        ) from None
+        raise MalformedError("The cursor is none of ours", "take `next_cursor` of the page before, unchanged") from None
 
 
 def _profile(row: Sequence[Any]) -> dict[str, Any]:

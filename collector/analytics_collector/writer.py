@@ -66,9 +66,7 @@ def _copy_sessions(connection: Connection, rows: Iterable[SessionRow]) -> None:
             )
 
 
-def _copy_events(
-    connection: Connection, events: Iterable[EventRecord], numbers: Mapping[str, int]
-) -> None:
+def _copy_events(connection: Connection, events: Iterable[EventRecord], numbers: Mapping[str, int]) -> None:
     with connection.cursor() as cursor, cursor.copy(load("writer.copy_events")) as copy:
         for event in events:
             copy.write_row(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import signal
 import socket
@@ -40,9 +41,13 @@ class SocketFolder:
         """Return the data directory if the socket's path is one that the kernel and libpq take."""
         if _is_fit(str(data_dir)):
             return cls(str(data_dir))
-        folder = tempfile.mkdtemp(prefix=_PREFIX, dir=_SHORT)
+        folder = tempfile.mkdtemp(prefix=_prefix(data_dir), dir=_SHORT)
         account.give(Path(folder))
         return cls(folder)
+
+    def belongs_to(self, data_dir: Path) -> bool:
+        """Whether `choose` could have returned it: a copied data directory names the original's folder."""
+        return self.path == str(data_dir) or self.path.startswith(str(_SHORT / _prefix(data_dir)))
 
     def clear(self) -> None:
         """Remove what an ended server left: the socket, and its lock file with a pid that may be reused."""
@@ -59,6 +64,10 @@ class SocketFolder:
                 folder.rmdir()
 
 
+def _prefix(data_dir: Path) -> str:
+    return f"{_PREFIX}{hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:12]}-"
+
+
 def dsn_of(folder: str) -> str:
     """Return what psycopg.connect() takes; the port is named because PGPORT may say otherwise."""
     return make_conninfo(host=folder, port=PORT, user="postgres", dbname="postgres")
@@ -71,9 +80,9 @@ def answers(folder: str) -> bool:
     return False
 
 
-def end_orphan(folder: str, deadline: float) -> None:
+def end_orphan(folder: str, data_dir: Path, deadline: float) -> None:
     """End a server whose owner has gone, and remove its socket. Call it with the lock held."""
-    if not folder:
+    if not SocketFolder(folder).belongs_to(data_dir):
         return
     while answers(folder):
         if time.monotonic() > deadline:
