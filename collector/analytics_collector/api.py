@@ -30,7 +30,8 @@ def check_key() -> None:
 @blueprint.get("/v1/profiles/<path:user_id>")
 def get_profile(user_id: str) -> flask.Response:
     """One profile."""
-    found = Collector.current().database.run(lambda connection: reader.profiles(connection, [_user_id(user_id)]))
+    asked = [_read("user_id", _user_id, user_id)]
+    found = Collector.current().database.run(lambda connection: reader.profiles(connection, asked))
     if not found:
         raise NotFoundError(f"User {user_id} has not been seen")
     return _json(found[0])
@@ -40,7 +41,7 @@ def get_profile(user_id: str) -> flask.Response:
 def get_profiles() -> flask.Response:
     """Several profiles: `?user_id=1&user_id=2`."""
     _known_parameters({"user_id"})
-    asked = [_user_id(user_id) for user_id in flask.request.args.getlist("user_id")]
+    asked = [_read("user_id", _user_id, user_id) for user_id in flask.request.args.getlist("user_id")]
     if not 1 <= len(asked) <= _MAX_PROFILES:
         raise MalformedError(f"Ask for 1 to {_MAX_PROFILES} users", "as in ?user_id=1&user_id=2")
     found = Collector.current().database.run(lambda connection: reader.profiles(connection, asked))
@@ -59,7 +60,7 @@ def get_sessions() -> flask.Response:
 @blueprint.get("/v1/sessions/<path:session_id>")
 def get_session(session_id: str) -> flask.Response:
     """One session."""
-    filters = {"session_id": _text(session_id)}
+    filters = {"session_id": _read("session_id", _text, session_id)}
     page = Collector.current().database.run(lambda connection: reader.sessions(connection, filters, 1, None))
     if not page.rows:
         raise NotFoundError(f"There is no session {session_id}")
@@ -105,10 +106,15 @@ def _known_parameters(known: Iterable[str]) -> None:
 
 
 def _paging() -> tuple[int, str | None]:
-    limit = _read("limit", int, flask.request.args.get("limit", str(reader.DEFAULT_PAGE)))
-    if not 1 <= limit <= reader.MAX_PAGE:
-        raise MalformedError("The parameter limit makes no sense", f"it is 1 to {reader.MAX_PAGE} rows")
+    limit = _read("limit", _page_size, flask.request.args.get("limit", str(reader.DEFAULT_PAGE)))
     return limit, flask.request.args.get("cursor")
+
+
+def _page_size(text: str) -> int:
+    # Four digits at most: int() refuses thousands of them with words that nobody needs to read.
+    if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= reader.MAX_PAGE):
+        raise ValueError(f"it is 1 to {reader.MAX_PAGE} rows")
+    return int(text)
 
 
 def _user_id(text: str) -> UserId:
@@ -118,7 +124,7 @@ def _user_id(text: str) -> UserId:
 
 def _text(text: str) -> str:
     if "\0" in text or not text:
-        raise MalformedError("An id is empty or holds a NUL character")
+        raise ValueError("it is a text that is not empty and holds no NUL character")
     return text
 
 
@@ -129,7 +135,10 @@ def _boolean(text: str) -> bool:
 
 
 def _time(text: str) -> datetime:
-    moment = datetime.fromisoformat(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("it is a time with its zone, as in 2026-01-31T12:00:00Z (write + as %2B)") from None
     if moment.tzinfo is None:
         raise ValueError("it lacks a time zone, as in 2026-01-31T12:00:00Z")
     return moment

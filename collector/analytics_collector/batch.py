@@ -113,9 +113,9 @@ class SessionRow:
     referrer: str = ""
 
     def add_session(self, record: SessionRecord, user_id: int | None) -> None:
-        """Take in a session record."""
+        """Take in a session record; a session that has ended had started by then."""
         self.user_id = user_id if self.user_id is None else self.user_id
-        self.started_at = _earlier(self.started_at, record.started_at)
+        self.started_at = _earlier(self.started_at, _earlier(record.started_at, record.ended_at))
         self.ended_at = _later(self.ended_at, record.ended_at)
         self.user_agent = self.user_agent or record.user_agent or ""
         self.referrer = self.referrer or record.referrer or ""

@@ -7,13 +7,14 @@ from pathlib import Path
 import attrs
 import click
 import msgspec
+import psycopg
 
 from . import dev as development
 from . import keys as registry
 from . import migrate as migrations
 from . import profiles, serve
 from .config import Settings
-from .db import Connection, connect
+from .db import Connection, connect, fault_of
 from .exceptions import CollectorError
 
 
@@ -25,6 +26,8 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except CollectorError as error:
             raise click.ClickException(_sentence(error)) from error
+        except psycopg.Error as error:
+            raise click.ClickException(_sentence_of_postgres(error)) from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -46,7 +49,13 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print one line o
 
 @main.command()
 @click.option("--data", type=click.Path(path_type=Path, file_okay=False), help="Folder of the Postgres.")
-@click.option("--port", default=8000, show_default=True, help="Port on 127.0.0.1; 0 picks a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="Port on 127.0.0.1; 0 picks a free one.",
+)
 @as_json
 def dev(data: Path | None, port: int, as_json: bool) -> None:
     """Run everything here: Postgres, tables, keys and the collector. Ctrl-C ends it all.
@@ -171,3 +180,10 @@ def _json(value: object) -> str:
 def _sentence(error: CollectorError) -> str:
     detail = getattr(error, "detail", "")
     return f"{error}: {detail}" if detail else str(error)
+
+
+def _sentence_of_postgres(error: psycopg.Error) -> str:
+    if fault_of(error) == "unmigrated":
+        return "The database lacks our tables: run `analytics-collector migrate` first."
+    first_line = str(error).partition("\n")[0]
+    return f"Postgres says: {first_line}"

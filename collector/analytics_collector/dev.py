@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -64,14 +64,21 @@ def running(data: Path | None, port: int, environ: Mapping[str, str] = os.enviro
         ready = Ready(f"http://127.0.0.1:{listener.getsockname()[1]}", write_key, read_key, dsn)
         collector = DevCollector(ready, gunicorn, server)
         collector.wait_until_ready()
+        # From before anybody is told that it is ready: whoever reads that may ask it to end at once.
+        collector.asked_to_end = stack.enter_context(_stop_signals())
         yield collector
 
 
 class DevCollector:
-    """A collector that runs, and the processes behind it."""
+    """A collector that runs, and the processes behind it.
+
+    Attributes:
+        asked_to_end: The signals to end that have come.
+    """
 
     def __init__(self, ready: Ready, gunicorn: subprocess.Popen[bytes], server: embedded.Server | None) -> None:
         self.ready = ready
+        self.asked_to_end: Sequence[int] = ()
         self._gunicorn = gunicorn
         self._server = server
 
@@ -95,11 +102,10 @@ class DevCollector:
         Raises:
             CollectorError: gunicorn or Postgres ended before.
         """
-        with _stop_signals() as asked:
-            while not asked:
-                if not self._alive():
-                    raise CollectorError("gunicorn or Postgres ended unexpectedly.")
-                time.sleep(0.2)
+        while not self.asked_to_end:
+            if not self._alive():
+                raise CollectorError("gunicorn or Postgres ended unexpectedly.")
+            time.sleep(0.2)
 
     def _alive(self) -> bool:
         return self._gunicorn.poll() is None and (self._server is None or self._server.alive())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final, TypeVar
 
 import msgspec
@@ -30,6 +30,8 @@ REASONS: Final = (
 """Why a record can be refused: the closed set of codes in verdicts and in `analytics_reject`."""
 
 MAX_CLOCK_AHEAD: Final = timedelta(minutes=10)
+EARLIEST: Final = datetime(1, 1, 1, tzinfo=UTC)
+"""What lies before it, Postgres would keep, but no Python program could read again."""
 MAX_DEPTH: Final = 100  # levels of nesting
 FIRST_OWN_USER_ID: Final = 2**48
 """Numbers from here up are ours, given to user ids that are no small integers (see `UserId`)."""
@@ -37,7 +39,7 @@ FIRST_OWN_USER_ID: Final = 2**48
 UserId = int | str
 """An int below 2^48 is the app's own id; a str is an id that `analytics_user` gives a number."""
 
-_UUID = r"^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}$"
+_UUID = r"^[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}\Z"
 _Time = Annotated[datetime, msgspec.Meta(tz=True)]
 _WireUserId = int | Annotated[str, msgspec.Meta(min_length=1, max_length=255)] | None
 _SessionId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
@@ -97,7 +99,7 @@ def event(raw: bytes, now: datetime) -> EventRecord:
     """
     record = _decode(_event, raw)
     _check_object(record.event_data, "event_data")
-    _check_clock(record.created_at, now, "created_at")
+    _check_time(record.created_at, now, "created_at")
     _check_address(record.ip_address)
     return record
 
@@ -110,7 +112,7 @@ def session(raw: bytes, now: datetime) -> SessionRecord:
     """
     record = _decode(_session, raw)
     for name in ("started_at", "ended_at"):
-        _check_clock(getattr(record, name), now, name)
+        _check_time(getattr(record, name), now, name)
     return record
 
 
@@ -122,7 +124,7 @@ def user(raw: bytes, now: datetime) -> UserRecord:
     """
     record = _decode(_user, raw)
     _check_object(record.traits, "traits")
-    _check_clock(record.updated_at, now, "updated_at")
+    _check_time(record.updated_at, now, "updated_at")
     return record
 
 
@@ -202,8 +204,12 @@ def _depth(text: bytes) -> int:
     return deepest
 
 
-def _check_clock(moment: datetime | None, now: datetime, field: str) -> None:
-    if moment is not None and moment > now + MAX_CLOCK_AHEAD:
+def _check_time(moment: datetime | None, now: datetime, field: str) -> None:
+    if moment is None:
+        return
+    if moment < EARLIEST:
+        raise RecordError("invalid_field", f"{field} {moment.isoformat()} is before the year 1 in UTC")
+    if moment > now + MAX_CLOCK_AHEAD:
         raise RecordError(
             "clock_ahead",
             f"{field} {moment.isoformat()} is more than {MAX_CLOCK_AHEAD.seconds // 60} minutes ahead of"

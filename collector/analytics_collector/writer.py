@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 from .batch import Item, Reject, SessionRow, fold_sessions, number_of
@@ -43,8 +44,8 @@ def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, i
 
 
 def write_rejects(connection: Connection, rejects: Iterable[Reject], key_name: str) -> None:
-    """Keep refused records, exactly as they arrived."""
-    rows = [_reject_row(reject, key_name) for reject in rejects]
+    """Keep refused records, exactly as they arrived; in key order, as two writers may refuse the same ones."""
+    rows = sorted((_reject_row(reject, key_name) for reject in rejects), key=itemgetter("reject_id"))
     if rows:
         with connection.cursor() as cursor:
             cursor.executemany(load("writer.insert_rejects"), rows)

@@ -82,10 +82,6 @@ class AnalyticsMiddleware:
             return iterable
         return _Response(iterable, visit)
 
-    def close(self) -> None:
-        """Send what waits; for servers that say when they stop."""
-        (self._client or _default.default_client()).flush()
-
     def _begin(self, environ: WSGIEnvironment) -> _Visit | None:
         """Look at a request; None if it is to be left alone, or is looked at by another middleware already."""
         try:

@@ -67,9 +67,7 @@ def account_for(data_dir: Path) -> Account:
     except KeyError:
         # initdb looks its user up and fails without an entry.
         who = f"uid {uid}, the owner of {data_dir}," if uid else "'nobody'"
-        raise EmbeddedPostgresError(
-            f"Postgres does not run as root, and {who} is not in the user database."
-        ) from None
+        raise EmbeddedPostgresError(f"Postgres does not run as root, and {who} is not in the user database.") from None
     return Account(uid=entry.pw_uid, gid=entry.pw_gid, name=entry.pw_name)
 
 

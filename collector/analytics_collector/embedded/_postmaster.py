@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -59,10 +60,12 @@ class Launcher:
         grace = time.monotonic() + _GRACE
         while True:
             with _open_log(self.cluster.parent / "postgres.log", self.account) as log:
+                start = log.tell()
                 process = self._launch(log, trust_pid=time.monotonic() < grace)
-                words = _wait_until_ready(process, self.cluster, log, deadline)
-            if words is None:
-                return process
+                if _becomes_ready(process, self.cluster, deadline):
+                    return process
+                log.seek(start)
+                words = log.read()[-_TAIL:].decode(errors="replace").strip()
             late = time.monotonic() > deadline
             if late or not any(reason in words for reason in _NOT_YET):
                 problem = "was not ready in time" if late else "did not start"
@@ -72,9 +75,7 @@ class Launcher:
     def _launch(self, log: BinaryIO, *, trust_pid: bool) -> subprocess.Popen[bytes]:
         self.folder.clear()
         environment = {} if trust_pid else _without_pid(self.cluster)
-        return launch(
-            self._command(), self.account, log=log.fileno(), signum=signal.SIGINT, environment=environment
-        )
+        return launch(self._command(), self.account, log=log.fileno(), signum=signal.SIGINT, environment=environment)
 
     def _command(self) -> list[str]:
         return [
@@ -115,29 +116,25 @@ def _without_pid(cluster: Path) -> dict[str, str]:
     notices processes of the old server that still write.
     """
     lines = _pid_file(cluster)
-    if lines and lines[0].strip().isdecimal():
+    if lines and re.fullmatch(r"[1-9]\d*", lines[0].strip()):
         # pg_ctl's own means to say "this one is no server".
         return {"PG_GRANDPARENT_PID": lines[0].strip()}
     (cluster / "postmaster.pid").unlink(missing_ok=True)
     return {}
 
 
-def _wait_until_ready(
-    process: subprocess.Popen[bytes], cluster: Path, log: BinaryIO, deadline: float
-) -> str | None:
-    """Return None once the server is ready; else end it and return its words."""
-    start = log.tell()
+def _becomes_ready(process: subprocess.Popen[bytes], cluster: Path, deadline: float) -> bool:
+    """Wait until the server is ready; return False, with the server ended, if that does not come."""
     try:
         while process.poll() is None and time.monotonic() < deadline:
             if is_ready(cluster) and _pid_file(cluster)[:1] == [str(process.pid)]:
-                return None
+                return True
             time.sleep(_PAUSE)
     except BaseException:
         end(process)
         raise
     end(process)
-    log.seek(start)
-    return log.read()[-_TAIL:].decode(errors="replace").strip()
+    return False
 
 
 def _open_log(path: Path, account: Account) -> BinaryIO:

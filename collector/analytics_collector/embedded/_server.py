@@ -116,7 +116,7 @@ def _start(home: Path, settings: Mapping[str, str], programs: Path | None, deadl
             return joined
         folder = checked(programs, "bin_dir") if programs else find_binaries()
         lock.withdraw()
-        end_orphan(lock.last, home, deadline)
+        end_orphan(home, lock.last, deadline)
         binaries = usable(folder, account)
         cluster = ensure_cluster(home, binaries, account)
         socket_folder = SocketFolder.choose(home, account)

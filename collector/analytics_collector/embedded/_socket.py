@@ -28,6 +28,7 @@ _LONGEST = 103  # bytes of a socket's path: sun_path has 104 on macOS, 108 on Li
 _SHORT = Path("/tmp")  # noqa: S108 - mkdtemp makes a folder in it that only its owner can enter
 _PREFIX = "analytics-postgres-"
 _PAUSE = 0.02  # seconds
+_TIMEOUT = 2.0  # seconds; connecting blocks when the server's queue is full
 
 
 @attrs.frozen
@@ -80,10 +81,21 @@ def answers(folder: str) -> bool:
     return False
 
 
-def end_orphan(folder: str, data_dir: Path, deadline: float) -> None:
-    """End a server whose owner has gone, and remove its socket. Call it with the lock held."""
-    if not SocketFolder(folder).belongs_to(data_dir):
-        return
+def end_orphan(data_dir: Path, last: str, deadline: float) -> None:
+    """End a server whose owner has gone, and remove its socket. Call it with the lock held.
+
+    Args:
+        data_dir: Where it may listen; also if the folder was moved in the meantime.
+        last: Where the last owner said that it listens.
+        deadline: When to give up, on the monotonic clock, in seconds.
+    """
+    _silence(str(data_dir), deadline)
+    if SocketFolder(last).belongs_to(data_dir):
+        _silence(last, deadline)
+        SocketFolder(last).remove()
+
+
+def _silence(folder: str, deadline: float) -> None:
     while answers(folder):
         if time.monotonic() > deadline:
             raise EmbeddedPostgresError(f"A Postgres that nobody owns listens in {folder} and does not end.")
@@ -92,7 +104,6 @@ def end_orphan(folder: str, data_dir: Path, deadline: float) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGINT)
         time.sleep(_PAUSE)
-    SocketFolder(folder).remove()
 
 
 def _is_fit(folder: str) -> bool:
@@ -104,6 +115,7 @@ def _is_fit(folder: str) -> bool:
 
 def _connected(folder: str) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
+    client.settimeout(_TIMEOUT)
     try:
         client.connect(os.path.join(folder, _NAME))  # noqa: PTH118 - sockets take no Path
     except BaseException:

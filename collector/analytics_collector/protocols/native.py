@@ -41,18 +41,26 @@ def parse(body: bytes, now: datetime) -> Batch:
 def _arrays(body: bytes) -> Mapping[str, Iterable[bytes]]:
     try:
         body.decode()
-        return msgspec.structs.asdict(_envelope.decode(body))
+        return _envelope_of(body)
     except UnicodeDecodeError as error:
         raise MalformedError("The body is not UTF-8", str(error)) from None
-    except msgspec.ValidationError as error:
-        raise MalformedError("The body has the wrong shape", f"{error}; see docs/wire-format.md") from None
     except (msgspec.DecodeError, RecursionError) as error:
         return _cut_apart(body, str(error))
 
 
+def _envelope_of(text: bytes) -> Mapping[str, Iterable[bytes]]:
+    try:
+        return msgspec.structs.asdict(_envelope.decode(text))
+    except msgspec.ValidationError as error:
+        raise MalformedError("The body has the wrong shape", f"{error}; see docs/wire-format.md") from None
+
+
 def _cut_apart(body: bytes, fault: str) -> Mapping[str, Iterable[bytes]]:
     """Save the good records of a body that one bad record keeps from being JSON."""
-    arrays = split(body)
-    if arrays is None or not arrays.keys() <= {f"{kind}s" for kind in KINDS}:
-        raise MalformedError("The body is not JSON", fault)
-    return arrays
+    pieces = split(body)
+    try:
+        if pieces is not None and _envelope_of(pieces.frame).keys() >= pieces.arrays.keys():
+            return pieces.arrays
+    except (msgspec.DecodeError, RecursionError):
+        pass  # it is more than a record that is no JSON
+    raise MalformedError("The body is not JSON", fault)

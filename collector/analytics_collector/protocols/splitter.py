@@ -9,30 +9,51 @@ from __future__ import annotations
 import re
 from typing import Final
 
+import attrs
+
 _TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|["\[\]{},:]', re.DOTALL)
 _ARRAYS: Final = 1  # depth of the names
 _RECORDS: Final = 2  # depth of the records in an array
 
 
-def split(body: bytes) -> dict[str, list[bytes]] | None:
-    """The arrays of records by name, or None if brackets and quotes do not match up."""
+@attrs.frozen
+class Pieces:
+    """A body cut apart.
+
+    Attributes:
+        frame: The body with its arrays empty: what has to be JSON, whatever the records are.
+        arrays: The records of each array, by its name.
+    """
+
+    frame: bytes
+    arrays: dict[str, list[bytes]]
+
+
+def split(body: bytes) -> Pieces | None:
+    """Cut a body apart, or return None if brackets and quotes do not match up."""
     cutter = _Cutter(body)
     for token in _TOKEN.finditer(body):
         if not cutter.take(token.group(), token.start()):
             return None
-    return cutter.arrays if cutter.finished else None
+    return cutter.pieces() if cutter.finished else None
 
 
 class _Cutter:
     """Follows brackets, and cuts at the commas between records."""
 
     def __init__(self, body: bytes) -> None:
-        self.arrays: dict[str, list[bytes]] = {}
         self._body = body
+        self._arrays: dict[str, list[bytes]] = {}
         self._open: list[bytes] = []
         self._name: str | None = None
         self._record_from = 0
+        self._frame: list[bytes] = []
+        self._frame_from = 0
         self.finished = False
+
+    def pieces(self) -> Pieces:
+        """All of it, once it is finished."""
+        return Pieces(b"".join([*self._frame, self._body[self._frame_from :]]), self._arrays)
 
     def take(self, mark: bytes, at: int) -> bool:
         """Take the next token; False if the text cannot be followed any further."""
@@ -53,22 +74,25 @@ class _Cutter:
         depth = len(self._open)
         if depth == _RECORDS:
             self._record_from = at + 1
-            if self._name is None or self._name in self.arrays:
+            self._frame.append(self._body[self._frame_from : at + 1])
+            if self._name is None or self._name in self._arrays:
                 return False
-            self.arrays[self._name] = []
+            self._arrays[self._name] = []
         return depth > _RECORDS or mark == (b"{" if depth == _ARRAYS else b"[")
 
     def _leave(self, mark: bytes, at: int) -> bool:
         if not self._open or self._open[-1] + mark not in (b"[]", b"{}"):
             return False
-        if len(self._open) == _RECORDS and self._body[self._record_from : at].strip():
-            self._cut(at)
+        if len(self._open) == _RECORDS:
+            self._frame_from = at
+            if self._body[self._record_from : at].strip():
+                self._cut(at)
         self._open.pop()
         self.finished = not self._open
         return True
 
     def _cut(self, at: int) -> bool:
         assert self._name is not None  # _enter refused an array without one
-        self.arrays[self._name].append(self._body[self._record_from : at].strip())
+        self._arrays[self._name].append(self._body[self._record_from : at].strip())
         self._record_from = at + 1
         return True

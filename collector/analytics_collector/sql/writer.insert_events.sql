@@ -30,7 +30,7 @@ inserted AS (  -- an event that names no user is its session's owner's
     FROM batch_event e
     LEFT JOIN batch_session b ON b.session_id = e.session_id
     LEFT JOIN analytics_session s ON s.session_id = b.session_id
-    ORDER BY e.event_id
+    ORDER BY e.event_id, e.created_at
     ON CONFLICT DO NOTHING
     RETURNING user_id, created_at
 ),

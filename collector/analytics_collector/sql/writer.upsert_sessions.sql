@@ -9,7 +9,7 @@ WITH touched AS (
     SELECT
         session_id,
         user_id,
-        COALESCE(started_at, ended_at, now()),
+        COALESCE(started_at, now()),
         CASE WHEN ended_at IS NOT NULL THEN GREATEST(ended_at, last_event_at) END,
         last_event_at,
         user_agent,

@@ -1,6 +1,8 @@
 """Own a server, fork children that end in every way, and say whether the server outlived them.
 
 forker.py DATA_DIR
+
+A last child stays when the program ends, without stop(), until standard input is closed.
 """
 
 from __future__ import annotations
@@ -34,11 +36,12 @@ def main(data_dir: str) -> None:
             child(server, manner)
         codes.append(os.waitpid(pid, 0)[1])
     print(json.dumps({"dsn": server.dsn, "codes": codes, "alive": server.alive()}), flush=True)
-    # One more child outlives us and must not hold the data directory.
-    if os.fork() == 0:
-        os.closerange(0, 3)
-        os.read(int(sys.argv[2]), 1)
+    # One more child outlives us, until its standard input ends, and must not hold the data directory.
+    left = os.fork()
+    if left == 0:
+        os.read(0, 1)
         os._exit(0)
+    print(json.dumps({"left": left}), flush=True)
 
 
 if __name__ == "__main__":
