@@ -1,0 +1,117 @@
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["nox>=2025.2.9"]
+# ///
+"""The project's two commands: `python3 noxfile.py -s demo`, and `python3 noxfile.py` for the tests.
+
+Needs Python 3.11 with venv and nothing else: it makes .nox/nox, installs nox there and runs again inside it. The
+same file works with `nox`, `uvx nox` and `pipx run nox`. `python3 noxfile.py --list` shows all sessions.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+
+if sys.version_info < (3, 11):  # noqa: UP036  # the very message this guard is for
+    sys.exit("analytics-sdk needs Python 3.11 or newer; this is {}.{}.".format(*sys.version_info))
+
+# Downloads are kept inside the checkout: nothing outside of it changes.
+os.environ.setdefault("PIP_CACHE_DIR", str(HERE / ".nox" / "cache"))
+
+try:
+    import nox
+except ModuleNotFoundError:
+    import venv
+
+    home = HERE / ".nox" / "nox"
+    if not (home / "bin" / "nox").exists():  # and not bin/python, which an interrupted first run leaves behind
+        print("Making .nox/nox, once ...", flush=True)
+        venv.create(home, clear=True, with_pip=True)
+        pip = [str(home / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
+        subprocess.run([*pip, "nox>=2025.2.9"], check=True)
+    # exec and not a child: Ctrl-C and exit codes are then nobody's to pass on.
+    os.execv(home / "bin" / "python", [str(home / "bin" / "python"), __file__, *sys.argv[1:]])
+
+nox.needs_version = ">=2025.2.9"
+nox.options.sessions = ["lint", "plain", "tests"]
+nox.options.reuse_venv = "yes"
+nox.options.default_venv_backend = "virtualenv"
+
+PROJECT = nox.project.load_toml("pyproject.toml")
+POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
+BENCHMARKS = sorted(path.name for path in Path("tests/benchmarks").glob("[a-z]*.py"))
+
+
+def install(session: nox.Session, *extras: str, groups: tuple[str, ...] = ()) -> None:
+    """Install the project as its users do, as a wheel, and what the session needs beside it."""
+    packages = [name for group in groups for name in nox.project.dependency_groups(PROJECT, group)]
+    project = f".[{','.join(extras)}]" if extras else "."
+    session.install("--quiet", "--constraint", "constraints.txt", project, *packages)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """A shop with visitors, a collector with its own Postgres, and profiles to look at; Ctrl-C ends it."""
+    install(session, "collector", "embedded")
+    session.run("python", "examples/demo.py", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Format, lint, types, import rules, and a sentence for every test."""
+    install(session, "collector", "embedded", groups=("lint",))
+    session.run("ruff", "format", "--check", "--quiet")
+    session.run("ruff", "check", "--quiet")
+    session.run("mypy")
+    session.run("lint-imports", "--no-cache", silent=True)
+    session.run("interrogate", "tests")
+
+
+@nox.session
+def plain(session: nox.Session) -> None:
+    """The wheel without extras, in an environment of its own: the SDK works, and nothing else is there."""
+    install(session)
+    session.run("python", "-I", "-W", "error", "tests/packaging/plain_install.py")
+
+
+@nox.session
+@nox.parametrize("postgres", ["18", "15"])
+def tests(session: nox.Session, postgres: str) -> None:
+    """All tests but the slow ones, on the embedded Postgres 18, and on 15 where Debian's is installed."""
+    environment = {}
+    if postgres == "15":
+        if not POSTGRES_15.exists():
+            session.skip(f"there is no Postgres 15 in {POSTGRES_15}")
+        environment["ANALYTICS_POSTGRES_BIN"] = str(POSTGRES_15)
+    install(session, "collector", "embedded", groups=("test",))
+    arguments = session.posargs or ["-m", "not slow", "--ignore=tests/api"]
+    session.run("python", "-m", "pytest", *arguments, env=environment)
+
+
+@nox.session
+def api(session: nox.Session) -> None:
+    """schemathesis: what /openapi.json says against what the application does."""
+    install(session, "collector", "embedded", groups=("test", "api"))
+    session.run("python", "-m", "pytest", "tests/api", *session.posargs)
+
+
+@nox.session
+def nightly(session: nox.Session) -> None:
+    """The slow tests: long repetitions and large numbers."""
+    install(session, "collector", "embedded", groups=("test",))
+    session.run("python", "-m", "pytest", "-m", "slow", "--timeout=1800", "--ignore=tests/api", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Print the benchmarks' tables; no figure ever fails a run."""
+    install(session, "collector", "embedded", groups=("test",))
+    for name in session.posargs or BENCHMARKS:
+        session.run("python", f"tests/benchmarks/{name}")
+
+
+if __name__ == "__main__":
+    nox.main()
