@@ -22,8 +22,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import analytics_sdk
 import psycopg
+
+import analytics_sdk
 from analytics_collector.embedded import die_with_parent
 from shop.visitors import visit_with_progress
 

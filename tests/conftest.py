@@ -15,11 +15,11 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from flask.testing import FlaskClient
+
 from analytics_collector import embedded, keys, migrate
 from analytics_collector.app import create_app
 from analytics_collector.config import Settings
-from flask.testing import FlaskClient
-
 from tests.programs import Collector, run_collector
 
 WRITE_KEY = "write-key-of-the-tests"

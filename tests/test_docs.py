@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-import analytics_sdk
 import attrs
 import psycopg
 import pytest
+
+import analytics_sdk
 from analytics_collector.config import Settings
 from analytics_sdk._config import Config
-
 from tests.conftest import READ_KEY, WRITE_KEY
 from tests.programs import ROOT, Collector
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import analytics_sdk
 import flask
+
+import analytics_sdk
 
 PRODUCTS = {1: ("Teapot", Decimal("24.90")), 2: ("Cup", Decimal("7.50")), 3: ("Oolong, 100 g", Decimal("11.00"))}
 

@@ -7,14 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
-
 from tests.programs import ROOT, wait_until
 
 DEMO = [sys.executable, str(ROOT / "examples" / "demo.py"), "--visitors", "20"]
 
 
 def test_demo_shows_profiles_equal_to_sql_and_ends() -> None:
-    """`demo --once` prints every profile beside the same figures from SQL, none differs, and it leaves nothing behind."""
+    """`demo --once` prints every profile beside the same figures from SQL; it leaves nothing behind."""
     before = set(Path("/var/tmp").glob("analytics-demo-*"))
     run = subprocess.run([*DEMO, "--once"], capture_output=True, text=True, check=False, timeout=90)
     assert run.returncode == 0, run.stderr
