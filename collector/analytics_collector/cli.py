@@ -9,6 +9,7 @@ import click
 import msgspec
 import psycopg
 
+from . import adopt as adoption
 from . import dev as development
 from . import keys as registry
 from . import migrate as migrations
@@ -81,9 +82,12 @@ def serve_command() -> None:
 
 @main.command()
 @click.option("--user-table", help="Tie users to your app's own table, for instance auth_user, by foreign keys.")
-def migrate(user_table: str | None) -> None:
+@click.option("--adopt", is_flag=True, help="Take over tables of these names that your app made, with their rows.")
+def migrate(user_table: str | None, adopt: bool) -> None:
     """Bring the tables in ANALYTICS_DATABASE_URL to what this version needs. Safe to run again."""
     with _connect() as connection:
+        if adopt:
+            adoption.adopt(connection, click.echo)
         applied = migrations.apply(connection)
         for migration in applied:
             click.echo(f"Applied {migration.name}")

@@ -105,8 +105,8 @@ def _apply_one(connection: Connection, migration: Migration) -> None:
         connection.execute(_text(migration.name).encode())
     except psycopg.errors.DuplicateTable as error:
         raise MigrationError(
-            f"{error.diag.message_primary}, but no migration of ours made it. docs/django.md tells how to bring rows"
-            " of existing tables along."
+            f"{error.diag.message_primary}, but no migration of ours made it. `migrate --adopt` takes over the"
+            " tables of an app, with their rows."
         ) from None
     connection.execute(load("migrate.record"), {"name": migration.name, "checksum": migration.checksum})
 
