@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 _PAGE: Final = 500  # rows in one request
 
 _T = TypeVar("_T")
+_P = TypeVar("_P", bound="_Page")
 
 
 @attrs.frozen(kw_only=True)
@@ -84,14 +85,16 @@ class _Profiles(msgspec.Struct):
     profiles: list[Profile]
 
 
-class _Sessions(msgspec.Struct):
+class _Page(msgspec.Struct, kw_only=True):
+    next_cursor: str | None
+
+
+class _Sessions(_Page):
     sessions: list[Session]
-    next_cursor: str | None
 
 
-class _Events(msgspec.Struct):
+class _Events(_Page):
     events: list[Event]
-    next_cursor: str | None
 
 
 class Reader:
@@ -164,11 +167,8 @@ class Reader:
             ReaderError: The collector does not answer, or with an error.
         """
         filters = _parameters(user_id=user_id, active=active, since=since, until=until)
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self._get(_Sessions, "/v1/sessions", _next_page(filters, cursor))
+        for page in self._pages(_Sessions, "/v1/sessions", filters):
             yield from page.sessions
-            cursor = page.next_cursor
 
     def events(
         self,
@@ -192,11 +192,8 @@ class Reader:
             ReaderError: The collector does not answer, or with an error.
         """
         filters = _parameters(user_id=user_id, session_id=session_id, event_type=event_type, since=since, until=until)
-        cursor: str | None = ""
-        while cursor is not None:
-            page = self._get(_Events, "/v1/events", _next_page(filters, cursor))
+        for page in self._pages(_Events, "/v1/events", filters):
             yield from page.events
-            cursor = page.next_cursor
 
     def close(self) -> None:
         """Close the connections."""
@@ -211,6 +208,15 @@ class Reader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _pages(self, shape: type[_P], path: str, filters: Mapping[str, str]) -> Iterator[_P]:
+        parameters = {**filters, "limit": str(_PAGE)}
+        while True:
+            page = self._get(shape, path, parameters)
+            yield page
+            if page.next_cursor is None:
+                return
+            parameters["cursor"] = page.next_cursor
 
     def _get(self, shape: type[_T], path: str, parameters: Mapping[str, Any] | None = None) -> _T:
         import httpx
@@ -247,14 +253,10 @@ def _text(value: Any) -> str:
     return str(value)
 
 
-def _next_page(filters: dict[str, str], cursor: str) -> dict[str, str]:
-    return {**filters, "limit": str(_PAGE), **({"cursor": cursor} if cursor else {})}
-
-
 def _decoded(shape: type[_T], content: bytes) -> _T:
     try:
         return msgspec.json.decode(content, type=shape)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise AnswerError(200, "malformed", "this is no answer of the collector", str(error)) from error
 
 
