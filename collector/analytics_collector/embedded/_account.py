@@ -38,8 +38,13 @@ class Account:
 
     def give(self, target: int | Path) -> None:
         """Make this user the owner of a file or folder of ours."""
-        if os.geteuid() == 0:
-            os.chown(target, self.uid, self.gid)
+        if os.geteuid() != 0:
+            return
+        if isinstance(target, int):
+            os.fchown(target, self.uid, self.gid)
+        else:
+            # Not chown: somebody could put a link in the place of a folder that is theirs.
+            os.lchown(target, self.uid, self.gid)
 
     def may(self, test: str, path: Path) -> bool:
         """Ask the kernel, as this user, whether `test -r`, `-w` or `-x` holds for a path."""

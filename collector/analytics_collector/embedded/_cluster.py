@@ -57,6 +57,8 @@ def _make(cluster: Path, binaries: Binaries, account: Account) -> None:
             aside.rename(cluster)
             return
         shutil.rmtree(aside, ignore_errors=True)
+        if "invalid locale name" not in words:
+            break
     raise EmbeddedPostgresError(f"initdb failed: {words}")
 
 
@@ -86,4 +88,4 @@ def _initdb(aside: Path, locale: list[str], binaries: Binaries, account: Account
             process.wait()
             raise
         output.seek(0)
-        return output.read().decode(errors="replace") if code else ""
+        return output.read().decode(errors="replace") + f"(exit code {code})" if code else ""

@@ -32,7 +32,9 @@ _LOG_LIMIT = 10_000_000  # bytes, above which a new server begins a new log
 _TAIL = 4_000  # bytes of the log in an error message
 
 # Postgres's words for "the server before me has not ended yet".
-_NOT_YET = ("lock file", "pre-existing shared memory block")
+_NOT_YET = re.compile(
+    r'lock file ".*" (already exists|is empty)|bogus data in lock file|pre-existing shared memory block'
+)
 
 # Fast shutdown, immediate shutdown, kill; and the seconds to wait after each.
 _ENDINGS = ((signal.SIGINT, 20.0), (signal.SIGQUIT, 5.0), (signal.SIGKILL, 5.0))
@@ -67,7 +69,7 @@ class Launcher:
                 log.seek(start)
                 words = log.read()[-_TAIL:].decode(errors="replace").strip()
             late = time.monotonic() > deadline
-            if late or not any(reason in words for reason in _NOT_YET):
+            if late or not _NOT_YET.search(words):
                 problem = "was not ready in time" if late else "did not start"
                 raise EmbeddedPostgresError(f"Postgres {problem}. Its log says:\n{words}")
             time.sleep(_PAUSE)

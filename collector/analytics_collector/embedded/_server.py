@@ -117,7 +117,7 @@ def _start(home: Path, settings: Mapping[str, str], programs: Path | None, deadl
         folder = checked(programs, "bin_dir") if programs else find_binaries()
         lock.withdraw()
         end_orphan(home, lock.last, deadline)
-        binaries = usable(folder, account)
+        binaries = usable(folder, account, home)
         cluster = ensure_cluster(home, binaries, account)
         socket_folder = SocketFolder.choose(home, account)
         undo.callback(socket_folder.remove)
@@ -133,18 +133,25 @@ def _start(home: Path, settings: Mapping[str, str], programs: Path | None, deadl
 
 def _join_unless_free(home: Path, lock: Lock, deadline: float) -> Server | None:
     """Take the lock and return None, or return the server of the process that holds it."""
-    trouble: Exception | None = None
     while not lock.take():
-        try:
-            if (folder := lock.announced) and is_ready(cluster_of(home)):
-                return _connected(home, folder)
-        except psycopg.OperationalError as error:
-            trouble = error
+        server = _find(home, lock)
+        # An owner that ended in the meantime takes its server along.
+        if server and not lock.take():
+            return server
         if time.monotonic() > deadline:
             raise EmbeddedPostgresError(
-                f"Another process owns {home}, and its Postgres does not answer: end it. ({trouble})"
+                f"Another process owns {home}, and its Postgres does not answer: end that process."
             )
         time.sleep(_PAUSE)
+    return None
+
+
+def _find(home: Path, lock: Lock) -> Server | None:
+    """Return the owner's server, or None as long as it is not ready."""
+    folder = lock.announced
+    if folder and is_ready(cluster_of(home)):
+        with contextlib.suppress(psycopg.OperationalError):
+            return _connected(home, folder)
     return None
 
 
