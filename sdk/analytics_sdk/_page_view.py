@@ -20,6 +20,7 @@ import attrs
 DEFAULT_EXCLUDE: Final = ("/static/*", "/favicon.ico", "/robots.txt", "/healthz", "/readyz", "/metrics")
 
 _SESSION_ID: Final = re.compile(r"[0-9a-v]{24}")
+_LONGEST_ADDRESS: Final = 64  # characters, with port and zone; what is remembered has a bound
 _HTML: Final = ("text/html", "application/xhtml+xml")
 
 
@@ -42,16 +43,18 @@ class Request:
     is_https: bool
 
 
-def is_excluded(path: str, patterns: tuple[str, ...]) -> bool:
-    """Whether one of the patterns (shell style: `*` is anything) matches the whole path."""
-    return any(fnmatch.fnmatchcase(path, pattern) for pattern in patterns)
+def any_of(patterns: Iterable[str]) -> re.Pattern[str]:
+    """One pattern that matches a whole path if one of these (shell style: `*` is anything) does."""
+    return re.compile("|".join(map(fnmatch.translate, patterns)) or "(?!)")  # of none: nothing
 
 
 def wants_page(request: Request) -> bool:
     """Whether a person's browser asks for a document here."""
     header = request.header
-    if request.method != "GET" or _is_prefetch(header) or _is_fragment(header):
+    if request.method != "GET" or _is_prefetch(header) or header("x-requested-with") == "XMLHttpRequest":
         return False
+    if header("hx-request") == "true":  # htmx: a script that fetches fragments, but for boosted links a whole page
+        return header("hx-boosted") == "true"
     destination = header("sec-fetch-dest")  # all engines since 2023
     if destination:
         return destination == "document"
@@ -84,7 +87,7 @@ def client_address(request: Request, trusted_proxies: int) -> str | None:
     """
     claims = [part.strip() for part in request.header("x-forwarded-for").split(",") if part.strip()]
     if 0 < trusted_proxies <= len(claims):
-        return _valid_address(claims[-trusted_proxies])
+        return _valid_address(claims[-trusted_proxies][:_LONGEST_ADDRESS])
     return _valid_address(request.remote_address)
 
 
@@ -129,7 +132,8 @@ def page_view_data(request: Request, status: int, duration: float, *, capture_qu
     data: dict[str, Any] = {"path": request.path, "status": status, "duration": round(duration, 6)}
     if capture_query and request.query:
         data["query"] = request.query
-    data.update((key, value) for key, value in parse_qsl(request.query) if key.startswith("utm_"))
+    if "utm_" in request.query:
+        data.update((key, value) for key, value in parse_qsl(request.query) if key.startswith("utm_"))
     data.update(
         (key, value)
         for key, value in (
@@ -153,21 +157,15 @@ def _is_prefetch(header: Callable[[str], str]) -> bool:
     return "prefetch" in purpose.lower() or "preview" in purpose.lower()
 
 
-def _is_fragment(header: Callable[[str], str]) -> bool:
-    """Scripts that fetch a part of a page say so; htmx's boosted links fetch a whole one."""
-    if header("hx-request") == "true":
-        return header("hx-boosted") != "true"
-    return header("x-requested-with") == "XMLHttpRequest"
-
-
 @functools.lru_cache(maxsize=4096)
 def _valid_address(text: str) -> str | None:
-    """An address without the port and the brackets that some proxies add."""
+    """An address without the port and the brackets that some proxies add, and IPv4 as such on a dual socket."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -7,24 +7,32 @@ Put it inside of what serves static files, so that they never reach it.
 
 from __future__ import annotations
 
+import functools
 import logging
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from . import _default, _ids, _page_view
+import attrs
+
+from . import _default, _event, _ids, _page_view
 from ._client import Client
 from ._event import EventType, UserId
 from ._page_view import DEFAULT_EXCLUDE, Request
-from ._scope import Scope, entered
+from ._scope import Scope, current
+from .exceptions import ConfigError
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("analytics_sdk")
 
-_MARK: Final = "analytics_sdk.visit"
+_MARK: Final = "analytics_sdk.is_visited"
+_COOKIE_NAME: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 6265, a token
+
+_R = TypeVar("_R")
 
 
 class AnalyticsMiddleware:
@@ -42,6 +50,9 @@ class AnalyticsMiddleware:
         cookie_name: The session cookie's name.
         session_timeout: Seconds without a request after which a visitor's next one begins a new session.
         capture_query: True records query strings; otherwise only their `utm_...` parts are.
+
+    Raises:
+        ConfigError: An option makes no sense.
     """
 
     def __init__(
@@ -58,12 +69,14 @@ class AnalyticsMiddleware:
     ) -> None:
         self._app = app
         self._client = client
-        self._exclude = tuple(exclude)
-        self.identify = identify
-        self.trusted_proxies = trusted_proxies
-        self.cookie_name = cookie_name
-        self.session_timeout = session_timeout
-        self.capture_query = capture_query
+        self._options = _Options(
+            identify=identify,
+            exclude=exclude,
+            trusted_proxies=trusted_proxies,
+            cookie_name=cookie_name,
+            session_timeout=session_timeout,
+            capture_query=capture_query,
+        )
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Serve a request."""
@@ -71,8 +84,7 @@ class AnalyticsMiddleware:
         if visit is None:
             return self._app(environ, start_response)
         try:
-            with entered(visit.scope):
-                iterable = self._app(environ, visit.observe(start_response))
+            iterable = visit.run(self._app, environ, visit.observe(start_response))
         except BaseException:
             visit.fail()
             visit.finish()
@@ -80,28 +92,57 @@ class AnalyticsMiddleware:
         if _is_file(iterable, environ):
             visit.finish()
             return iterable
-        return _Response(iterable, visit)
+        return (_SizedResponse if hasattr(iterable, "__len__") else _Response)(iterable, visit)
 
     def _begin(self, environ: WSGIEnvironment) -> _Visit | None:
         """Look at a request; None if it is to be left alone, or is looked at by another middleware already."""
         try:
             request = _request(environ)
-            if _MARK in environ or _page_view.is_excluded(request.path, self._exclude):
+            if _MARK in environ or self._options.exclude.match(request.path):
                 return None
-            visit = _Visit(self, self._client or _default.default_client(), request, environ)
+            visit = _Visit(self._options, self._client or _default.default_client(), request, environ)
         except Exception:
             logger.exception("A request could not be looked at; it is served all the same.")
             return None
-        environ[_MARK] = visit
+        environ[_MARK] = True  # and not the visit, which holds the environ: a cycle would be garbage that piles up
         return visit
+
+
+def _at_least(least: int) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise ConfigError(f"{attribute.name} is a whole number, {least} or more, not {value!r}")
+
+    return attrs.field(validator=check)
+
+
+def _token(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+    if not isinstance(value, str) or not _COOKIE_NAME.fullmatch(value):
+        raise ConfigError(f"{attribute.name} is made of letters, digits and a few marks, not {value!r}")
+
+
+def _patterns(value: Iterable[str]) -> re.Pattern[str]:
+    if isinstance(value, str):  # its characters would be the patterns, and a "*" among them excludes everything
+        raise ConfigError(f"exclude is a list of patterns, not {value!r}")
+    return _page_view.any_of(value)
+
+
+@attrs.frozen(kw_only=True)
+class _Options:
+    """The middleware's options; see there."""
+
+    identify: Callable[[WSGIEnvironment], UserId | None] | None
+    exclude: re.Pattern[str] = attrs.field(converter=_patterns)
+    trusted_proxies: int = _at_least(0)
+    cookie_name: str = attrs.field(validator=_token)
+    session_timeout: int = _at_least(1)
+    capture_query: bool
 
 
 class _Visit:
     """One request on its way through the application."""
 
-    def __init__(
-        self, options: AnalyticsMiddleware, client: Client, request: Request, environ: WSGIEnvironment
-    ) -> None:
+    def __init__(self, options: _Options, client: Client, request: Request, environ: WSGIEnvironment) -> None:
         self._options = options
         self._client = client
         self._request = request
@@ -111,6 +152,7 @@ class _Visit:
         known = _page_view.session_from_cookie(request.header("cookie"), options.cookie_name)
         self._is_new = known is None
         self._has_cookie = known is not None
+        self._wants_page = _page_view.wants_page(request)
         self._status: int | None = None
         self._shows_page = False
         self._finished = False
@@ -119,6 +161,17 @@ class _Visit:
             self._identify(),
             _page_view.client_address(request, options.trusted_proxies),
         )
+
+    def run(self, function: Callable[..., _R], *arguments: Any) -> _R:
+        """Call something of the application's, with this visit as what `track()` inherits from.
+
+        The scope is left again after each step: a server may take the next one in another thread.
+        """
+        token = current.set(self.scope)
+        try:
+            return function(*arguments)
+        finally:
+            current.reset(token)
 
     def observe(self, start_response: StartResponse) -> StartResponse:
         """A `start_response` that takes note of status and headers, and adds the cookie."""
@@ -129,7 +182,7 @@ class _Visit:
         return observing
 
     def fail(self) -> None:
-        """The application raised, and the server will answer for it."""
+        """The application raised: whatever it had announced, what the person sees is an error page."""
         self._status = 500
         self._shows_page = True
 
@@ -148,32 +201,34 @@ class _Visit:
             self._status = int(status[:3])
             content_type = next((value for name, value in headers if name.lower() == "content-type"), "")
             self._shows_page = _page_view.is_page(self._status, content_type)
-            return [*headers, *self._cookie(headers)]
+            return [*headers, ("Set-Cookie", self._cookie())] if self._may_set_cookie(headers) else headers
         except Exception:
             logger.exception("A response could not be looked at; it is passed on as it is.")
             return headers
 
-    def _cookie(self, headers: list[tuple[str, str]]) -> list[tuple[str, str]]:
-        """The session cookie; a new one only for visitors, not for every script that comes by."""
+    def _may_set_cookie(self, headers: list[tuple[str, str]]) -> bool:
+        """A new one is for visitors, not for every script that comes by; and none is for strangers."""
         if self._is_new and not self._is_page_view and not self.scope.tracked:
-            return []
-        if not _page_view.may_carry_cookie(value for name, value in headers if name.lower() == "cache-control"):
-            return []
+            return False
+        return _page_view.may_carry_cookie(value for name, value in headers if name.lower() == "cache-control")
+
+    def _cookie(self) -> str:
         self._has_cookie = True
-        cookie = _page_view.session_cookie(
+        return _page_view.session_cookie(
             self._options.cookie_name,
             self.scope.session_id,
             self._options.session_timeout,
             secure=_page_view.is_secure(self._request, self._options.trusted_proxies),
         )
-        return [("Set-Cookie", cookie)]
 
     @property
     def _is_page_view(self) -> bool:
-        return self._shows_page and _page_view.wants_page(self._request)
+        return self._shows_page and self._wants_page
 
     def _record(self) -> None:
         is_page_view = self._is_page_view
+        if is_page_view and self.scope.user_id is None:
+            self.scope.user_id = self._identify()  # what authenticates may stand further inside than we do
         # A visitor whom no cookie can tell apart would be a new session with every page.
         in_session = self._has_cookie or self.scope.tracked
         if self._is_new and in_session and (is_page_view or self.scope.tracked):
@@ -195,23 +250,25 @@ class _Visit:
                 self._request, self._status or 500, duration, capture_query=self._options.capture_query
             ),
             session_id=session_id,
-            user_id=self.scope.user_id if self.scope.user_id is not None else self._identify(),
+            user_id=self.scope.user_id,
             ip_address=self.scope.ip_address,
             created_at=self._started_at,
         )
 
     def _identify(self) -> UserId | None:
+        """Who is logged in; checked here, as a useless id would cost every event that inherits it."""
         if self._options.identify is None:
             return None
         try:
-            return self._options.identify(self._environ)
+            user_id = self._options.identify(self._environ)
+            return None if user_id is None or user_id == "" else _event.checked_user_id(user_id)
         except Exception:
-            logger.exception("identify() raised; the request goes on without a user.")
+            logger.exception("identify() raised or gave no id; the request goes on without a user.")
             return None
 
 
 class _Response:
-    """The application's iterable; the application goes on running inside the scope while it is read.
+    """The application's iterable; the application goes on running inside the visit while it is read.
 
     A class and not a generator: a server that closes it before the first item must reach the application's own
     `close()` all the same.
@@ -226,41 +283,63 @@ class _Response:
         return self
 
     def __next__(self) -> bytes:
-        with entered(self._visit.scope):
-            if self._iterator is None:
-                self._iterator = iter(self._iterable)
-            try:
-                return next(self._iterator)
-            except StopIteration:
-                raise
-            except BaseException:
-                self._visit.fail()
-                raise
+        try:
+            return self._visit.run(self._advance)
+        except StopIteration:
+            raise
+        except BaseException:
+            self._visit.fail()
+            raise
 
     def close(self) -> None:
         """Close the application's iterable, and record."""
         try:
-            with entered(self._visit.scope):
-                close = getattr(self._iterable, "close", None)
-                if close is not None:
-                    close()
+            close = getattr(self._iterable, "close", None)
+            if close is not None:
+                self._visit.run(close)
         finally:
             self._visit.finish()
 
+    def _advance(self) -> bytes:
+        if self._iterator is None:
+            self._iterator = iter(self._iterable)
+        return next(self._iterator)
+
+
+class _SizedResponse(_Response):
+    """One whose length is known: of a list of one item, servers make a Content-Length."""
+
+    def __len__(self) -> int:
+        return len(self._iterable)  # type: ignore[arg-type]
+
 
 def _request(environ: WSGIEnvironment) -> Request:
-    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     return Request(
         method=environ["REQUEST_METHOD"],
-        path=path.encode("latin-1").decode("utf-8", "replace"),  # PEP 3333: bytes in the guise of latin-1
-        query=environ.get("QUERY_STRING", ""),
-        header=lambda name: environ.get(f"HTTP_{name.upper().replace('-', '_')}", ""),
+        path=_text(environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")),
+        query=_text(environ.get("QUERY_STRING", "")),
+        header=lambda name: environ.get(_variable(name), ""),
         remote_address=environ.get("REMOTE_ADDR", ""),
         is_https=environ.get("wsgi.url_scheme") == "https",
     )
 
 
+def _text(value: str) -> str:
+    """PEP 3333 has bytes in the guise of latin-1."""
+    return value if value.isascii() else value.encode("latin-1").decode("utf-8", "replace")
+
+
+@functools.cache  # the names are ours, and few
+def _variable(header: str) -> str:
+    return f"HTTP_{header.upper().replace('-', '_')}"
+
+
 def _is_file(iterable: Iterable[bytes], environ: WSGIEnvironment) -> bool:
-    """Whether the server made it, to send a file its own way: it must be given back as it is."""
+    """Whether the server made it, to send a file its own way: it must be given back as it is.
+
+    What the server calls so is a class, or (uWSGI) a function that gives the file itself back.
+    """
     wrapper = environ.get("wsgi.file_wrapper")
-    return isinstance(wrapper, type) and isinstance(iterable, wrapper)
+    if isinstance(wrapper, type):
+        return isinstance(iterable, wrapper)
+    return wrapper is not None and hasattr(iterable, "read")
