@@ -83,13 +83,13 @@ class Committer:
         return self._bisect(items[:middle], key_name) + self._bisect(items[middle:], key_name)
 
     def _tell_strangers(self, items: Sequence[Item]) -> tuple[list[Item], list[Reject]]:
-        """Set the records of users that the app does not have aside, all at once."""
+        """Set sessions and events of users that the app does not have aside, all at once; traits may come first."""
         strangers = self._database.run(lambda connection: users.strangers(connection, user_ids(items)))
         known: list[Item] = []
         rejects: list[Reject] = []
         for item in items:
             user_id = item.record.user_id
-            if user_id is not None and stored_user_id(user_id) in strangers:
+            if item.kind != "user" and user_id is not None and stored_user_id(user_id) in strangers:
                 rejects.append(refuse(item, "unknown_user", f"the app's user table has no user {user_id}"))
             else:
                 known.append(item)

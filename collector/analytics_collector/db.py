@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from collections.abc import Callable
 from typing import Any, Final, Literal, TypeVar
@@ -31,6 +32,7 @@ _FAULTS: Final[dict[str, Fault]] = {
     "55": "again",  # lock not available
     "53": "away",  # disk full, too many connections, out of memory
     "25": "away",  # a standby: read only
+    "58": "away",  # the machine under Postgres: input/output errors
     "22": "refused",  # the data does not fit its column
     "23": "refused",  # a foreign key or a check says no
     "54": "refused",  # too deep, too wide, too large
@@ -64,6 +66,7 @@ class Database:
         self._conninfo = conninfo
         self._connections = connections
         self._patience = patience
+        self._opening = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
 
@@ -101,17 +104,25 @@ class Database:
             return work(connection)
 
     def _open_pool(self) -> ConnectionPool[Connection]:
-        if self._pool is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._pool = ConnectionPool(
-                self._conninfo,
-                kwargs={"connect_timeout": 3, "application_name": "analytics-collector", "autocommit": True},
-                configure=_configure,
-                min_size=1,
-                max_size=self._connections,
-                open=True,
-            )
-        return self._pool
+        with self._opening:
+            if self._pool is None or self._pid != os.getpid():
+                self._pid = os.getpid()
+                self._pool = ConnectionPool(
+                    self._conninfo,
+                    kwargs={"connect_timeout": 3, "application_name": "analytics-collector", "autocommit": True},
+                    configure=self._configure,
+                    min_size=1,
+                    max_size=self._connections,
+                    # The pauses between its attempts double until this; then the next request makes it try at once.
+                    reconnect_timeout=self._patience,
+                    open=True,
+                )
+            return self._pool
+
+    def _configure(self, connection: Connection) -> None:
+        connection.execute("SET TIME ZONE 'UTC'")
+        connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{self._patience * 1000:.0f}ms"])
+        connection.execute(load("db.batch_tables"))
 
 
 def connect(conninfo: str, **options: Any) -> Connection:
@@ -124,11 +135,6 @@ def connect(conninfo: str, **options: Any) -> Connection:
         return psycopg.connect(conninfo, connect_timeout=5, application_name="analytics-collector", **options)
     except psycopg.OperationalError as error:
         raise _unavailable("away", error) from error
-
-
-def _configure(connection: Connection) -> None:
-    connection.execute("SET TIME ZONE 'UTC'")
-    connection.execute(load("db.batch_tables"))
 
 
 def _unavailable(fault: Fault, error: psycopg.Error) -> UnavailableError:

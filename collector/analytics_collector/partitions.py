@@ -61,6 +61,7 @@ def make_ahead(connection: Connection, now: datetime, months: int = MONTHS_AHEAD
 
 def month_after(now: datetime, months: int) -> datetime:
     """The first moment, in UTC, of the month that is so many months after that of `now`."""
+    now = now.astimezone(UTC)
     count = now.year * 12 + now.month - 1 + months
     return datetime(count // 12, count % 12 + 1, 1, tzinfo=UTC)
 
