@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import flask
 import msgspec
+from werkzeug.routing import BaseConverter
 
 from . import reader
 from .collector import Collector
@@ -20,6 +21,13 @@ blueprint = flask.Blueprint("api", __name__)
 _MAX_PROFILES: Final = 100  # in one request
 
 
+class IdConverter(BaseConverter):
+    """An id in a path: any text. Werkzeug's own converter for paths drops a slash at the start."""
+
+    regex = "(?s:.+)"
+    part_isolating = False
+
+
 @blueprint.before_request
 def check_key() -> None:
     """All of it wants a read key, but for the description."""
@@ -27,7 +35,7 @@ def check_key() -> None:
         Collector.current().doorkeeper.admit(flask.request.headers.get("Authorization"), "read")
 
 
-@blueprint.get("/v1/profiles/<path:user_id>")
+@blueprint.get("/v1/profiles/<id:user_id>")
 def get_profile(user_id: str) -> flask.Response:
     """One profile."""
     asked = [_read("user_id", _user_id, user_id)]
@@ -57,7 +65,7 @@ def get_sessions() -> flask.Response:
     return _json({"sessions": page.rows, "next_cursor": page.next_cursor})
 
 
-@blueprint.get("/v1/sessions/<path:session_id>")
+@blueprint.get("/v1/sessions/<id:session_id>")
 def get_session(session_id: str) -> flask.Response:
     """One session."""
     filters = {"session_id": _read("session_id", _text, session_id)}

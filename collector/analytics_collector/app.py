@@ -6,12 +6,12 @@ import logging
 
 import flask
 import msgspec
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import HTTPException
 
 from . import api, health, ingest
 from .collector import Collector
 from .config import Settings
-from .exceptions import CollectorError, RequestError, TooLargeError
+from .exceptions import CollectorError, RequestError
 
 logger = logging.getLogger("analytics_collector")
 
@@ -27,12 +27,12 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     """
     settings = (settings or Settings.from_env()).require_database()
     app = flask.Flask(__name__, static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = settings.max_body_bytes
+    app.url_map.converters["id"] = api.IdConverter
+    app.url_map.merge_slashes = False  # an id may start with one
     Collector(settings).attach(app)
     for part in (ingest, api, health):
         app.register_blueprint(part.blueprint)
     app.register_error_handler(RequestError, _answer_request_error)
-    app.register_error_handler(RequestEntityTooLarge, _answer_too_large)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)
     return app
@@ -45,11 +45,6 @@ def _answer_request_error(error: RequestError) -> flask.Response:
     if error.status == 401:
         response.headers["WWW-Authenticate"] = 'Bearer realm="analytics-collector"'
     return response
-
-
-def _answer_too_large(_: RequestEntityTooLarge) -> flask.Response:
-    limit = Collector.current().settings.max_body_bytes
-    return _answer_request_error(TooLargeError("The body is too large", f"send at most {limit} bytes at a time"))
 
 
 def _answer_http_error(error: HTTPException) -> flask.Response:

@@ -13,7 +13,7 @@ from typing import Final
 
 from . import keys
 from .db import Database
-from .exceptions import UnauthorizedError
+from .exceptions import UnauthorizedError, UnavailableError
 from .keys import Key, KeyKind
 
 _SHORTEST_REFRESH: Final = 0.2  # seconds; wrong keys must not become queries
@@ -30,7 +30,7 @@ class Doorkeeper:
     def __init__(self, database: Database, *, refresh: float = 5.0) -> None:
         self._database = database
         self._refresh = refresh
-        self._lock = threading.Lock()
+        self._reading = threading.Lock()
         self._keys: tuple[Key, ...] = ()
         self._read_at = float("-inf")
 
@@ -61,17 +61,33 @@ class Doorkeeper:
         return found[0] if found else None
 
     def _current(self, oldest: float) -> tuple[Key, ...]:
-        if time.monotonic() - self._read_at > oldest:
-            with self._lock:
-                if time.monotonic() - self._read_at > oldest:
+        """The valid keys; those who come while they are read again go by the old list, if there is one."""
+        if self._age > oldest and self._reading.acquire(blocking=not self._was_read):
+            try:
+                if self._age > oldest:
                     self._read()
+            finally:
+                self._reading.release()
         return self._keys
 
+    @property
+    def _age(self) -> float:
+        return time.monotonic() - self._read_at
+
     def _read(self) -> None:
-        asked_at = time.monotonic()  # the answer is as old as the question
-        found = self._database.run(keys.listing)
-        self._keys = tuple(key for key in found if key.revoked_at is None)
-        self._read_at = asked_at
+        """Read the keys. If Postgres is away the old list stands: whoever wants to store something will hear of it."""
+        try:
+            found = self._database.run(keys.listing)
+        except UnavailableError:
+            if not self._was_read:
+                raise
+        else:
+            self._keys = tuple(key for key in found if key.revoked_at is None)
+        self._read_at = time.monotonic()
+
+    @property
+    def _was_read(self) -> bool:
+        return self._read_at > float("-inf")
 
 
 def _bearer(authorization: str | None) -> str:

@@ -6,7 +6,7 @@ import flask
 
 from . import migrate
 from .collector import Collector
-from .exceptions import UnavailableError
+from .exceptions import MigrationError, UnavailableError
 
 blueprint = flask.Blueprint("health", __name__)
 
@@ -20,7 +20,10 @@ def get_health() -> dict[str, str]:
 @blueprint.get("/readyz")
 def get_readiness() -> dict[str, str]:
     """The database answers and its tables are those of this version."""
-    pending = Collector.current().database.run(migrate.pending)
+    try:
+        pending = Collector.current().database.run(migrate.pending)
+    except MigrationError as error:
+        raise UnavailableError("The tables are those of another version", str(error), code="unmigrated") from None
     if pending:
         raise UnavailableError(
             f"Migrations are pending: {', '.join(migration.name for migration in pending)}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from datetime import UTC, datetime
-from typing import Any
+from typing import IO, Any, Final
 
 import flask
 import msgspec
@@ -17,7 +17,9 @@ from .protocols import native
 
 blueprint = flask.Blueprint("ingest", __name__)
 
-_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+_STEP: Final = 64 * 1024  # bytes read at a time
+_MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
 
 @blueprint.post("/v1/events")
@@ -25,12 +27,39 @@ def post_events() -> flask.Response:
     """Store a batch; the answer comes after COMMIT and has a verdict on every record."""
     collector = Collector.current()
     key = collector.doorkeeper.admit(flask.request.headers.get("Authorization"), "write")
-    body = inflate(flask.request.get_data(), collector.settings.max_body_bytes)
+    limit = collector.settings.max_body_bytes
+    body = inflate(receive(flask.request.stream, limit), limit)
     now = datetime.now(UTC)
     batch = native.parse(body, now)
     collector.partitions.look_ahead(now)
     verdict = collector.committer.commit(batch, key.name)
     return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
+
+
+def receive(stream: IO[bytes], limit: int) -> bytes:
+    """Read a body, whether its length was announced or it comes in chunks.
+
+    Args:
+        stream: Where it comes from.
+        limit: Most bytes that it may have.
+
+    Raises:
+        TooLargeError: It has more. Some of the rest is read and forgotten: most clients hear no answer before they
+            have sent it all.
+        MalformedError: It ends in the middle.
+    """
+    parts: list[bytes] = []
+    size = 0
+    try:
+        while size <= limit + _MOST_IGNORED and (part := stream.read(_STEP)):
+            size += len(part)
+            if size <= limit:
+                parts.append(part)
+    except Exception as error:  # noqa: BLE001  # each server has its own errors for what the sender broke
+        raise MalformedError("The body is torn", str(error)) from None
+    if size > limit:
+        raise TooLargeError("The body is too large", f"send at most {limit} bytes at a time")
+    return b"".join(parts)
 
 
 def inflate(body: bytes, limit: int) -> bytes:

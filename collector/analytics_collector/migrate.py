@@ -86,14 +86,21 @@ def use_user_table(connection: Connection, user_table: str) -> None:
         user_table: For instance "auth_user"; its key is `id`.
 
     Raises:
-        MigrationError: There is no such table, or rows of ours name users that it does not have.
+        MigrationError: There is no such table, rows of ours name users that it does not have, or users are tied to
+            another table already.
     """
-    statement = composed.SQL(load("migrate.user_table")).format(user_table=composed.Identifier(*user_table.split(".")))
+    statement = composed.SQL(load("migrate.user_table")).format(
+        user_table=composed.Identifier(*user_table.split(".")), name=composed.Literal(user_table)
+    )
     try:
         with connection.transaction():
             connection.execute(load("migrate.lock"))
-            if connection.execute(load("users.has_user_table")).fetchone() == (False,):
+            query = connection.execute(load("migrate.user_table_in_use"), {"user_table": user_table})
+            in_use, is_same = query.fetchone() or (None, None)
+            if in_use is None:
                 connection.execute(statement)
+            elif not is_same:
+                raise MigrationError(f"Users are those of {in_use} already; they cannot be tied to two tables.")
     except psycopg.errors.UndefinedTable:
         raise MigrationError(f"There is no table {user_table}; migrate the app that owns it first.") from None
     except psycopg.errors.ForeignKeyViolation as error:

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from tests.programs import running
 
 from analytics_collector import migrate, partitions
 from analytics_collector.db import Connection
 from analytics_collector.exceptions import MigrationError
+from tests.programs import running
 
 
 @pytest.fixture
@@ -239,6 +239,15 @@ def test_the_apps_user_table_again(migrated: Connection) -> None:
     before = relations(migrated)
     migrate.use_user_table(migrated, "public.auth_user")
     assert relations(migrated) == before
+
+
+def test_users_belong_to_one_table(migrated: Connection) -> None:
+    """Once users are tied to a table, tying them to another one is refused."""
+    migrated.execute("CREATE TABLE auth_user (id serial PRIMARY KEY)")
+    migrated.execute("CREATE TABLE members (id serial PRIMARY KEY)")
+    migrate.use_user_table(migrated, "auth_user")
+    with pytest.raises(MigrationError, match="those of auth_user already"):
+        migrate.use_user_table(migrated, "members")
 
 
 def test_a_user_table_that_is_not_there(migrated: Connection) -> None:

@@ -12,12 +12,12 @@ import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.collector.batches import commit, event
 
 from analytics_collector import migrate, partitions
 from analytics_collector.committer import Committer
 from analytics_collector.db import Connection, Database
 from analytics_collector.partitions import PartitionKeeper, month_after
+from tests.collector.batches import commit, event
 
 NOVEMBER = datetime(2024, 11, 15, 12, tzinfo=UTC)
 

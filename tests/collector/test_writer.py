@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -12,13 +13,13 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from tests.collector.batches import Fields, at, commit, event, event_id
-from tests.collector.reference import Event, Profile, Reference, Session, moment
 
 from analytics_collector import profiles
 from analytics_collector.committer import Committer
 from analytics_collector.config import Settings
 from analytics_collector.db import Connection, Database
+from tests.collector.batches import Fields, at, commit, event, event_id
+from tests.collector.reference import Event, Profile, Reference, Session, moment
 
 
 @pytest.fixture
@@ -192,15 +193,16 @@ def test_other_ids_get_a_number(committer: Committer, connection: Connection, na
     assert [(name,)] == connection.execute("SELECT external_id FROM analytics_user").fetchall()
 
 
-@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("at_once", [True, False])
-def test_traits_merge_in_either_order(
-    committer: Committer, connection: Connection, order: tuple[int, int], at_once: bool
+def test_traits_merge_in_any_order(
+    committer: Committer, connection: Connection, order: tuple[int, ...], at_once: bool
 ) -> None:
-    """Traits merge key by key; of one key said twice the newer record wins, whichever arrives first."""
+    """Traits merge key by key; of one key said twice the newer record wins, in whatever order they arrive."""
     said = [
         {"user_id": "ann", "traits": {"plan": "free", "city": "Oslo"}, "updated_at": at(0)},
-        {"user_id": "ann", "traits": {"plan": "pro", "seats": 3}, "updated_at": at(1)},
+        {"user_id": "ann", "traits": {"plan": "pro"}, "updated_at": at(1)},
+        {"user_id": "ann", "traits": {"seats": 3}, "updated_at": at(2)},
     ]
     sent = [said[index] for index in order]
     for batch in [sent] if at_once else [[record] for record in sent]:

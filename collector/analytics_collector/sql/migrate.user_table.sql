@@ -1,5 +1,6 @@
 -- migrate.user_table: for an app whose models share our tables. Its models save, get and delete by id.
 CREATE VIEW analytics_known_user AS SELECT id FROM {user_table};
+COMMENT ON VIEW analytics_known_user IS {name};
 
 CREATE INDEX analytics_event_id ON analytics_event (id);
 
