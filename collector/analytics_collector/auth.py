@@ -61,11 +61,12 @@ class Doorkeeper:
         return found[0] if found else None
 
     def _current(self, oldest: float) -> tuple[Key, ...]:
-        """The valid keys; those who come while they are read again go by the old list, if there is one."""
-        if self._age > oldest and self._reading.acquire(blocking=not self._was_read):
+        """The valid keys; those who come while they are read again go by the old list."""
+        if not self._was_read:
+            self._read()  # without the lock: nobody's wait for Postgres adds to another's
+        elif self._age > oldest and self._reading.acquire(blocking=False):
             try:
-                if self._age > oldest:
-                    self._read()
+                self._read()
             finally:
                 self._reading.release()
         return self._keys

@@ -7,10 +7,10 @@ writing goes on, and the thousandth page costs what the first does.
 from __future__ import annotations
 
 import base64
-import binascii
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Final, LiteralString
+from typing import Annotated, Any, Final, Literal, LiteralString
 
 import attrs
 import msgspec
@@ -88,7 +88,15 @@ _EVENT_FILTERS: Final[Mapping[str, LiteralString]] = {
     "event_type": "e.event_type = %(event_type)s",
     "since": "e.created_at >= %(since)s",
     "until": "e.created_at < %(until)s",
-    "cursor": "(e.created_at, e.event_id) < (%(cursor_time)s, %(cursor_id)s::uuid)",
+    "cursor": "(e.created_at, e.event_id) < (%(cursor_time)s, %(cursor_id)s)",
+}
+
+# What a cursor holds: the list that it belongs to, and the two keys of the last row.
+_CursorTime = Annotated[datetime, msgspec.Meta(tz=True)]
+_SessionId = Annotated[str, msgspec.Meta(max_length=64, pattern=r"\A[^\0]*\Z")]
+_CURSORS: Final[Mapping[str, msgspec.json.Decoder[tuple[str, datetime, Any]]]] = {
+    "reader.sessions": msgspec.json.Decoder(tuple[Literal["reader.sessions"], _CursorTime, _SessionId]),
+    "reader.events": msgspec.json.Decoder(tuple[Literal["reader.events"], _CursorTime, uuid.UUID]),
 }
 
 
@@ -104,14 +112,13 @@ def _page(
     values = dict(filters)
     if "user_id" in values:
         values["user_id"] = _number(connection, values["user_id"])
-    if cursor:
-        values["cursor"] = cursor
-        values["cursor_time"], values["cursor_id"] = _open_cursor(cursor)
+    if cursor is not None:
+        values["cursor"], values["cursor_time"], values["cursor_id"] = _open_cursor(statement, cursor)
     query = SQL(load(statement)).format(where=_where(conditions, values))
     found = connection.execute(query, {**values, "limit": limit + 1}).fetchall()
     rows = found[:limit]
     more = len(found) > limit
-    return Page([shape(row) for row in rows], _seal_cursor(rows[-1]) if more else None)
+    return Page([shape(row) for row in rows], _seal_cursor(statement, rows[-1]) if more else None)
 
 
 def _where(conditions: Mapping[str, LiteralString], values: Mapping[str, Any]) -> Composed:
@@ -123,15 +130,15 @@ def _number(connection: Connection, user_id: UserId) -> int | None:
     return stored if isinstance(stored, int) else users.find(connection, [stored]).get(stored)
 
 
-def _seal_cursor(row: Sequence[Any]) -> str:
+def _seal_cursor(statement: str, row: Sequence[Any]) -> str:
     """Both lists have their two keys, the time and the id, in front."""
-    return base64.urlsafe_b64encode(msgspec.json.encode([row[0], str(row[1])])).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode([statement, *row[:2]])).decode()
 
 
-def _open_cursor(cursor: str) -> tuple[datetime, str]:
+def _open_cursor(statement: str, cursor: str) -> tuple[str, datetime, Any]:
     try:
-        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[datetime, str])
-    except (binascii.Error, ValueError, msgspec.MsgspecError):
+        return _CURSORS[statement].decode(base64.urlsafe_b64decode(cursor))
+    except ValueError:  # of base64, and what msgspec raises is one too
         raise MalformedError("The cursor is none of ours", "take `next_cursor` of the page before, unchanged") from None
 
 

@@ -10,10 +10,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import attrs
-from tests.conftest import WRITE_KEY
 
 from analytics_collector.committer import Committer, Verdict
 from analytics_collector.protocols import native
+from tests.conftest import WRITE_KEY
 
 Fields = dict[str, Any]
 

@@ -11,11 +11,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
 import pytest
-from tests.collector.batches import Answer, Fields, at, body, event, post
-from tests.programs import Collector
 
 from analytics_collector import embedded, profiles
 from analytics_collector.db import Connection
+from tests.collector.batches import Answer, Fields, at, body, event, post
+from tests.programs import Collector
 
 THREADS = 8
 

@@ -9,14 +9,14 @@ from datetime import timedelta
 import psycopg
 import pytest
 from django.db import connections, models, transaction
-from tests import django_app
-from tests.collector.batches import NOON, at, commit, event
-from tests.django_app.models import AnalyticsEvent, AnalyticsSession, User, UserAnalyticsProfile
 
 from analytics_collector import embedded, migrate, profiles
 from analytics_collector.batch import Reject
 from analytics_collector.committer import Committer
 from analytics_collector.db import Database
+from tests import django_app
+from tests.collector.batches import NOON, at, commit, event
+from tests.django_app.models import AnalyticsEvent, AnalyticsSession, User, UserAnalyticsProfile
 
 ANN, BOB, NEW = 1, 2, 3  # users; NEW has not been seen
 

@@ -19,14 +19,14 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg_pool import PoolTimeout
-from tests.collector.batches import Answer, Fields, at, body, commit, event, event_id, post
-from tests.conftest import WRITE_KEY
-from tests.programs import Collector, run_collector, wait_until
 
 from analytics_collector import embedded, keys, migrate, profiles
 from analytics_collector.committer import Committer, Verdict
 from analytics_collector.db import Connection, Database, fault_of
 from analytics_collector.exceptions import UnavailableError
+from tests.collector.batches import Answer, Fields, at, body, commit, event, event_id, post
+from tests.conftest import WRITE_KEY
+from tests.programs import Collector, run_collector, wait_until
 
 EVENTS = [event(n, f"s{n % 3}", n % 2 + 1, created_at=at(n)) for n in range(20)]
 

@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.collector.batches import at, commit, event
 
 from analytics_collector import profiles
 from analytics_collector.committer import Committer
 from analytics_collector.config import Settings
 from analytics_collector.db import Connection, Database
 from analytics_collector.sql import load
+from tests.collector.batches import at, commit, event
 
 
 @pytest.fixture
