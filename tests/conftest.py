@@ -1,6 +1,6 @@
 """What every test can ask for: a real Postgres, a real collector behind gunicorn, and a clean set of tables.
 
-One Postgres per test session, migrated once; rows are truncated before each test that asks for the database.
+One Postgres per test session, migrated once; rows are deleted before each test that asks for the database.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from flask.testing import FlaskClient
@@ -33,7 +34,9 @@ def pytest_report_header() -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Forget settings of the person who runs the tests."""
+    """Forget settings of the person who runs the tests; and no test fails for a slow machine's sake."""
+    hypothesis.settings.register_profile("tests", deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("tests")
     for name in [name for name in os.environ if name.startswith("ANALYTICS_") and name != "ANALYTICS_POSTGRES_BIN"]:
         del os.environ[name]
 
@@ -69,10 +72,9 @@ def migrated_dsn(server: embedded.Server) -> str:
 def dsn(migrated_dsn: str) -> str:
     """A database with our tables and keys, and no rows."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
-        connection.execute(
-            "TRUNCATE analytics_event, analytics_session, analytics_useranalyticsprofile, analytics_user,"
-            " analytics_reject RESTART IDENTITY"
-        )
+        # DELETE and not TRUNCATE, which makes new files of every table and index: 1 ms instead of 48.
+        for table in ("event", "session", "useranalyticsprofile", "user", "reject"):
+            connection.execute(f"DELETE FROM analytics_{table}")
     return migrated_dsn
 
 

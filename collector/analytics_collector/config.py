@@ -20,12 +20,8 @@ def _positive(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
         raise ConfigError(f"{_variable(attribute.name)} must be above zero, not {value}")
 
 
-def _whole_number(text: str | int) -> int:
-    return int(text)
-
-
 def _number(default: int) -> Any:
-    return attrs.field(default=default, converter=_whole_number, validator=_positive)
+    return attrs.field(default=default, validator=_positive)
 
 
 @attrs.frozen(kw_only=True)
@@ -57,12 +53,8 @@ class Settings:
         Raises:
             ConfigError: A variable is missing or is no number above zero.
         """
-        names = [attribute.name for attribute in attrs.fields(cls)]
-        given: dict[str, Any] = {name: environ[_variable(name)] for name in names if environ.get(_variable(name))}
-        try:
-            return cls(**given)
-        except ValueError as error:
-            raise ConfigError(f"A setting of ANALYTICS_... is no whole number: {error}") from None
+        given = {field.name: environ.get(_variable(field.name)) for field in attrs.fields(cls)}
+        return cls(**{name: _from_text(name, text) for name, text in given.items() if text})
 
     def require_database(self) -> Settings:
         """The same settings, once it is sure that they name a database.
@@ -80,3 +72,12 @@ class Settings:
 
 def _variable(name: str) -> str:
     return f"ANALYTICS_{name.upper()}"
+
+
+def _from_text(name: str, text: str) -> Any:
+    if isinstance(getattr(attrs.fields(Settings), name).default, str):
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise ConfigError(f"{_variable(name)} is a whole number above zero, not {text!r}") from None

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import importlib
 import logging
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from ._client import Client
@@ -24,6 +23,8 @@ from .exceptions import AnalyticsError, ConfigError, EventError
 from .reader import Reader
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from . import testing as testing
     from . import wsgi as wsgi
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from . import _event, _ids
@@ -23,6 +25,8 @@ from ._worker import Worker
 from .exceptions import EventError
 
 logger = logging.getLogger("analytics_sdk")
+
+now: Final = functools.partial(datetime.now, UTC)
 
 _clients: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
 
@@ -95,15 +99,16 @@ class Client:
             EventError: The event was not accepted; only with `strict=True`.
         """
         try:
-            now = time.time_ns()
+            if self._pid != os.getpid():
+                self._notice_fork()
             scope = current.get() if session_id is None else self._scope_of(session_id)
             if scope is not None:
                 scope.tracked = True
                 session_id = scope.session_id
                 user_id = scope.user_id if user_id is None else user_id
                 ip_address = scope.ip_address if ip_address is None else ip_address
-            event_id = _ids.event_id(now) if event_id is None else _ids.named_event_id(str(event_id))
-            moment = _event.utc_text(now) if created_at is None else _event.moment_text(created_at)
+            event_id = _ids.event_id(time.time_ns()) if event_id is None else _ids.named_event_id(str(event_id))
+            moment = now() if created_at is None else _event.utc_moment(created_at)
             line = _event.event_line(event_id, event_type, moment, session_id, user_id, ip_address, event_data)
             return event_id if self._accept(line) else None
         except Exception as error:  # noqa: BLE001  # whatever it is, it is not the host's to handle
@@ -126,6 +131,8 @@ class Client:
             EventError: Only with `strict=True`.
         """
         try:
+            if self._pid != os.getpid():
+                self._notice_fork()
             scope = current.get() if session_id is None else self._scope_of(session_id)
             if scope is not None:
                 session_id = scope.session_id
@@ -134,7 +141,7 @@ class Client:
             if session_id is not None:
                 self._accept(_event.session_line(session_id, user_id=user_id))
             if traits:
-                self._accept(_event.user_line(user_id, traits, _event.utc_text(time.time_ns())))
+                self._accept(_event.user_line(user_id, traits, now()))
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
 
@@ -178,26 +185,30 @@ class Client:
     ) -> str:
         """Start a session and return its id, for code that cannot use a `with session()` block.
 
+        A `session_id` that cannot be used is counted as refused, and the session gets one of our own.
         Events tracked with this `session_id` in this process inherit its user and address, until it ends.
 
         Raises:
             EventError: Only with `strict=True`.
         """
-        now = time.time_ns()
-        session_id = session_id or _ids.session_id(now)
+        started = _ids.session_id(time.time_ns())
         try:
+            if self._pid != os.getpid():
+                self._notice_fork()
+            if session_id is not None:
+                started = _event.checked_session_id(session_id)
             line = _event.session_line(
-                session_id,
+                started,
                 user_id=user_id,
-                started_at=_event.utc_text(now) if started_at is None else _event.moment_text(started_at),
+                started_at=now() if started_at is None else _event.utc_moment(started_at),
                 user_agent=user_agent,
                 referrer=referrer,
             )
-            self._started.add(Scope(session_id, user_id, ip_address))
+            self._started.add(Scope(started, user_id, ip_address))
             self._accept(line)
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
-        return session_id
+        return started
 
     def end_session(self, session_id: str) -> None:
         """End a session; an event of it that happens later ends it later.
@@ -206,8 +217,10 @@ class Client:
             EventError: Only with `strict=True`.
         """
         try:
+            if self._pid != os.getpid():
+                self._notice_fork()
             self._started.forget(session_id)
-            self._accept(_event.session_line(session_id, ended_at=_event.utc_text(time.time_ns())))
+            self._accept(_event.session_line(session_id, ended_at=now()))
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
 
@@ -219,7 +232,7 @@ class Client:
         """
         started = time.monotonic()
         before = self._buffer.stats()
-        self._worker.drain(before.accepted, started + timeout)
+        self._worker.drain(before.accepted, started + min(timeout, threading.TIMEOUT_MAX))
         after = self._buffer.stats()
         return Report(
             delivered=after.delivered + after.duplicate - before.delivered - before.duplicate,
@@ -258,8 +271,6 @@ class Client:
     def _accept(self, record: bytes) -> bool:
         if not self._config.enabled:
             return False
-        if self._pid != os.getpid():  # a fork that Python did not see
-            self._begin_anew()
         if self._closed:
             raise EventError("closed", "the client is closed")
         if len(record) > self._config.max_event_bytes:
@@ -281,6 +292,11 @@ class Client:
             self._warned = True
             logger.warning("An event was not accepted (%s); stats() counts any further ones.", reason)
 
+    def _notice_fork(self) -> None:
+        """Python tells of its own forks (`_after_fork`); those of a server written in C show by the pid alone."""
+        _ids.reseed()
+        self._begin_anew()
+
     def _begin_anew(self) -> None:
         """In a forked child: what the parent has in hand is the parent's to send."""
         self._pid = os.getpid()
@@ -290,6 +306,7 @@ class Client:
 
 
 def _after_fork() -> None:
+    _ids.reseed()
     for client in list(_clients):
         client._begin_anew()  # noqa: SLF001  # our own class
 
@@ -298,7 +315,7 @@ def _at_exit() -> None:
     """Send what is left, in this thread: an interpreter that shuts down starts no new ones."""
     started = time.monotonic()
     for client in list(_clients):
-        if client.stats().pending:
+        if client.stats().pending and not client._closed:  # noqa: SLF001  # our own class
             budget = client._config.exit_timeout  # noqa: SLF001  # our own class
             client.close(max(0.0, started + budget - time.monotonic()))
 

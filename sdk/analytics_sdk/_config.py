@@ -6,6 +6,7 @@ Every attribute is also one variable, `ANALYTICS_` and its name in capitals.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -25,20 +26,35 @@ _FLAGS: Final = {
     "off": False,
 }
 
+_WRITE_KEY: Final = re.compile(r"[!-~]([ -~]*[!-~])?")  # what an HTTP header can carry
+_MOST: Final = 2**32  # seconds or bytes; what waits for longer overflows the clocks of Python
+
 
 def _positive(_: Any, attribute: attrs.Attribute[float], value: float) -> None:
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        raise ConfigError(f"{attribute.name} is a number above zero, not {value!r}")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= _MOST:
+        raise ConfigError(f"{attribute.name} is a number above zero and at most {_MOST}, not {value!r}")
+
+
+def _flag(_: Any, attribute: attrs.Attribute[bool], value: bool) -> None:
+    if not isinstance(value, bool):
+        raise ConfigError(f"{attribute.name} is True or False, not {value!r}")
 
 
 def _address(_: Any, __: attrs.Attribute[str], value: str) -> None:
-    parts = urlsplit(value)
-    if parts.scheme not in ("http", "https") or not parts.netloc:
+    if not isinstance(value, str) or not _is_address(value):
         raise ConfigError(f"url is the collector's address, as in http://127.0.0.1:8000, not {value!r}")
 
 
+def _is_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # no port has this number, or a bracket is missing
+        return False
+
+
 def _key(_: Any, __: attrs.Attribute[str], value: str) -> None:
-    if not value or not value.isascii() or not value.isprintable():
+    if not isinstance(value, str) or not _WRITE_KEY.fullmatch(value):
         raise ConfigError("write_key is missing or is not printable ASCII; `analytics-collector keys create` makes one")
 
 
@@ -69,8 +85,8 @@ class Config:
 
     url: str = attrs.field(validator=_address)
     write_key: str = attrs.field(validator=_key, repr=False)
-    enabled: bool = True
-    strict: bool = False
+    enabled: bool = attrs.field(default=True, validator=_flag)
+    strict: bool = attrs.field(default=False, validator=_flag)
     flush_interval: float = _number(0.5)
     max_batch_events: int = _number(500)
     max_batch_bytes: int = _number(1024 * 1024)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import os
 import threading
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -68,6 +69,14 @@ def _on_default(method: Callable[Concatenate[Client, _P], _R]) -> Callable[_P, _
     function.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
     return function
 
+
+def _after_fork() -> None:
+    """Another thread of the parent may have held the lock; in the child nobody would ever release it."""
+    global _lock
+    _lock = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 track = _on_default(Client.track)
 identify = _on_default(Client.identify)

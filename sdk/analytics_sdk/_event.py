@@ -6,7 +6,6 @@ The same bytes are counted, kept and sent; a batch is a join of them. See docs/w
 from __future__ import annotations
 
 import enum
-import functools
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -50,7 +49,7 @@ class UserLine(bytes):
 class _Event(msgspec.Struct, omit_defaults=True):
     event_id: str
     event_type: str
-    created_at: str
+    created_at: datetime
     session_id: str | None = None
     user_id: int | str | None = None
     ip_address: str | None = None
@@ -60,8 +59,8 @@ class _Event(msgspec.Struct, omit_defaults=True):
 class _Session(msgspec.Struct, omit_defaults=True):
     session_id: str
     user_id: int | str | None = None
-    started_at: str | None = None
-    ended_at: str | None = None
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
     user_agent: str = ""
     referrer: str = ""
 
@@ -69,13 +68,13 @@ class _Session(msgspec.Struct, omit_defaults=True):
 class _User(msgspec.Struct):
     user_id: int | str
     traits: Any
-    updated_at: str
+    updated_at: datetime
 
 
 def event_line(
     event_id: str,
     event_type: str,
-    created_at: str,
+    created_at: datetime,
     session_id: str | None,
     user_id: UserId | None,
     ip_address: str | None,
@@ -96,7 +95,7 @@ def event_line(
             event_type,
             created_at,
             None if session_id is None else checked_session_id(session_id),
-            user_id if type(user_id) is int or user_id is None else checked_user_id(user_id),
+            None if user_id is None else checked_user_id(user_id),
             None if ip_address is None else str(ip_address),
             event_data,
         )
@@ -107,8 +106,8 @@ def session_line(
     session_id: str,
     *,
     user_id: UserId | None = None,
-    started_at: str | None = None,
-    ended_at: str | None = None,
+    started_at: datetime | None = None,
+    ended_at: datetime | None = None,
     user_agent: str | None = None,
     referrer: str | None = None,
 ) -> SessionLine:
@@ -118,11 +117,12 @@ def session_line(
         EventError: An id is unusable.
     """
     user = None if user_id is None else checked_user_id(user_id)
-    record = _Session(checked_session_id(session_id), user, started_at, ended_at, user_agent or "", referrer or "")
+    agent, page = (str(text) if text else "" for text in (user_agent, referrer))
+    record = _Session(checked_session_id(session_id), user, started_at, ended_at, agent, page)
     return SessionLine(encode(record))
 
 
-def user_line(user_id: UserId, traits: Any, updated_at: str) -> UserLine:
+def user_line(user_id: UserId, traits: Any, updated_at: datetime) -> UserLine:
     """Encode the traits of a user.
 
     Raises:
@@ -135,14 +135,14 @@ def checked_user_id(user_id: UserId) -> int | str:
     """A user id as it goes over the wire.
 
     Raises:
-        EventError: It is neither an integer, a string of 1 to 255 characters nor a UUID.
+        EventError: It is neither an integer of 64 bits, a string of 1 to 255 characters nor a UUID.
     """
-    if isinstance(user_id, UUID):
-        return str(user_id)
+    if isinstance(user_id, int) and not isinstance(user_id, bool) and -(2**63) <= user_id < 2**64:
+        return user_id
     if isinstance(user_id, str) and 0 < len(user_id) <= MAX_USER_ID:
         return user_id
-    if isinstance(user_id, int) and not isinstance(user_id, bool):
-        return user_id
+    if isinstance(user_id, UUID):
+        return str(user_id)
     raise EventError("invalid", f"user_id is an integer or a string of 1 to {MAX_USER_ID} characters, not {user_id!r}")
 
 
@@ -157,30 +157,17 @@ def checked_session_id(session_id: str) -> str:
     raise EventError("invalid", f"session_id is a string of 1 to {MAX_SESSION_ID} characters, not {session_id!r}")
 
 
-def utc_text(unix_ns: int) -> str:
-    """A moment as it goes over the wire (RFC 3339), in microseconds as Postgres keeps them.
-
-    Args:
-        unix_ns: Nanoseconds since 1970.
-    """
-    seconds, rest = divmod(unix_ns, 1_000_000_000)
-    return f"{_second_text(seconds)}.{rest // 1000:06d}Z"
-
-
-def moment_text(moment: datetime) -> str:
-    """A datetime as it goes over the wire; a naive one is taken as UTC.
+def utc_moment(moment: datetime) -> datetime:
+    """A moment as it goes over the wire, where every offset is UTC's; a naive one is taken as UTC.
 
     Raises:
         EventError: It is no datetime.
+        OverflowError: It is before the year 1 or after the year 9999 in UTC.
     """
     if not isinstance(moment, datetime):
         raise EventError("invalid", f"created_at is a datetime, not {moment!r}")
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).isoformat()
-
-
-@functools.lru_cache(maxsize=4)
-def _second_text(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    utc = moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
+    return datetime.combine(utc.date(), utc.timetz())  # no subclass, which the encoder would not know
 
 
 def _as_object(value: Any) -> Any:

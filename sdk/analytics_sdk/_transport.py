@@ -5,6 +5,8 @@ httpx is imported on first use, in the thread that sends: it would cost every ho
 
 from __future__ import annotations
 
+import os
+import threading
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 _GZIP_FROM: Final = 1024  # bytes; smaller bodies grow
 _GZIP_LEVEL: Final = 1  # 344 kB become 21 kB in 0.6 ms; level 6 takes three times as long for 4 kB less
+
+_importing: Final = threading.Lock()
+# A child forked in the midst of an import could never do that import itself: a fork waits until it is done.
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 Fate = Literal["stored", "again", "misconfigured", "refused"]
 
@@ -86,13 +92,14 @@ class HttpTransport:
 
     def send(self, body: bytes, timeout: float) -> Outcome:
         """Send a batch."""
+        client = self._open()
         import httpx
 
         content, headers = _packed(body)
         limits = httpx.Timeout(timeout, connect=min(timeout, self._connect_timeout))
         try:
-            answer = self._open().post(self._url, content=content, headers=headers, timeout=limits)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
+            answer = client.post(self._url, content=content, headers=headers, timeout=limits)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError, OSError) as error:
             return Outcome(fate="again", reason=f"{type(error).__name__}: {error}")
         return judge(answer.status_code, answer.headers, answer.content, datetime.now(UTC))
 
@@ -107,14 +114,26 @@ class HttpTransport:
         self._client = None
 
     def _open(self) -> httpx.Client:
+        if self._client is None:
+            self._client = new_http_client(self._write_key, self._http)
+        return self._client
+
+
+def new_http_client(key: str, http: httpx.BaseTransport | None, **options: Any) -> httpx.Client:
+    """Import httpx and all that its first request needs, and make a client.
+
+    Args:
+        key: Goes into the Authorization header.
+        http: A transport of httpx, or None for the network.
+        options: Further ones of `httpx.Client`.
+    """
+    with _importing:
+        import encodings.idna  # noqa: F401  # looking up the address of a host imports it
+
         import httpx
 
-        if self._client is None:
-            self._client = httpx.Client(
-                headers={"Authorization": f"Bearer {self._write_key}", "User-Agent": "analytics-sdk-python"},
-                transport=self._http,
-            )
-        return self._client
+        headers = {"Authorization": f"Bearer {key}", "User-Agent": "analytics-sdk-python"}
+        return httpx.Client(headers=headers, transport=http, **options)
 
 
 def judge(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Outcome:

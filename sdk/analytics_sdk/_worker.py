@@ -39,9 +39,9 @@ class Worker:
         self._starting = threading.Lock()
         self._filled = threading.Event()
         self._hurry = threading.Event()
+        self._stopping = threading.Event()
         self._batches: deque[Batch] = deque()
         self._failures = 0
-        self._stopped = False
         self._thread: threading.Thread | None = None
 
     def notice(self, waiting: int) -> None:
@@ -59,7 +59,6 @@ class Worker:
             goal: Records settled since the beginning.
             deadline: On the clock of `time.monotonic()`, in seconds.
         """
-        self._hurry.set()
         while self._buffer.settled < goal and (left := deadline - time.monotonic()) > 0:
             if not self._sending.acquire(timeout=left):
                 return
@@ -74,7 +73,7 @@ class Worker:
 
     def stop(self) -> None:
         """Let the thread end after the request that is under way."""
-        self._stopped = True
+        self._stopping.set()
         self._filled.set()
         self._hurry.set()
 
@@ -91,7 +90,7 @@ class Worker:
             self._thread = thread
 
     def _run(self) -> None:
-        while not self._stopped:
+        while not self._stopping.is_set():
             self._filled.wait()
             self._filled.clear()
             self._hurry.wait(self._config.flush_interval)
@@ -99,14 +98,13 @@ class Worker:
             self._send_all()
 
     def _send_all(self) -> None:
-        while not self._stopped:
+        while not self._stopping.is_set():
             with self._sending:
                 outcome = self._send_one(self._config.read_timeout)
             if outcome is _IDLE:
                 return
             if outcome.fate in ("again", "misconfigured"):
-                self._hurry.wait(self._pause(outcome))
-                self._hurry.clear()
+                self._stopping.wait(self._pause(outcome))  # full batches do not cut it short, only the end does
 
     def _send_one(self, timeout: float) -> Outcome:
         """Send the next batch, if there is one; the caller holds the sending lock."""
@@ -115,9 +113,15 @@ class Worker:
             if not records:
                 return _IDLE
             self._batches.append(Batch(records))
-        outcome = self._transport.send(self._batches[0].body, timeout)
+        outcome = self._attempt(self._batches[0], timeout)
         self._settle(outcome)
         return outcome
+
+    def _attempt(self, batch: Batch, timeout: float) -> Outcome:
+        try:
+            return self._transport.send(batch.body, timeout)
+        except Exception as error:  # noqa: BLE001  # whatever went wrong, the records are still here
+            return Outcome(fate="again", reason=f"{type(error).__name__}: {error}")
 
     def _settle(self, outcome: Outcome) -> None:
         if outcome.fate in ("again", "misconfigured"):

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
-from urllib.parse import quote
 
 import attrs
 import msgspec
 
+from ._transport import new_http_client
 from .exceptions import AnswerError, ConfigError, UnreachableError
 
 if TYPE_CHECKING:
@@ -132,12 +132,8 @@ class Reader:
         Raises:
             ReaderError: The collector does not answer, or with an error.
         """
-        try:
-            return self._get(Profile, f"/v1/profiles/{quote(str(user_id), safe='')}")
-        except AnswerError as error:
-            if error.code == "not_found":
-                return None
-            raise
+        # In a query every id can be asked for; in a path "." and ".." cannot.
+        return next(iter(self.profiles(user_id)), None)
 
     def profiles(self, *user_ids: int | str) -> list[Profile]:
         """The profiles of up to 100 users, in this order, without those who have never been seen.
@@ -219,25 +215,20 @@ class Reader:
             parameters["cursor"] = page.next_cursor
 
     def _get(self, shape: type[_T], path: str, parameters: Mapping[str, Any] | None = None) -> _T:
+        client = self._open()
         import httpx
 
         try:
-            answer = self._open().get(self._url + path, params=parameters)
-        except httpx.HTTPError as error:
+            answer = client.get(self._url + path, params=parameters)
+        except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             raise UnreachableError(f"{self._url} does not answer: {type(error).__name__}: {error}") from error
         if answer.status_code != 200:
             raise _answer_error(answer.status_code, answer.content)
         return _decoded(shape, answer.content)
 
     def _open(self) -> httpx.Client:
-        import httpx
-
         if self._client is None:
-            self._client = httpx.Client(
-                headers={"Authorization": f"Bearer {self._read_key}", "User-Agent": "analytics-sdk-python"},
-                timeout=self._timeout,
-                transport=self._http,
-            )
+            self._client = new_http_client(self._read_key, self._http, timeout=self._timeout)
         return self._client
 
 

@@ -21,12 +21,12 @@ from wsgiref.validate import validator
 import attrs
 import flask
 import pytest
-from tests.programs import wait_until
 
 import analytics_sdk
 from analytics_sdk import Client, ConfigError
 from analytics_sdk.testing import RecordingTransport
 from analytics_sdk.wsgi import AnalyticsMiddleware
+from tests.programs import wait_until
 
 Make = Callable[..., Client]
 Environ = dict[str, Any]

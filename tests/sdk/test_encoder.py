@@ -1,0 +1,217 @@
+"""The encoder: whatever comes in, JSON comes out that Postgres can store."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import decimal
+import enum
+import json
+import time
+import uuid
+from collections import OrderedDict, UserDict, deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import attrs
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from msgspec import Struct
+
+from analytics_collector import records
+from analytics_sdk import _event
+from analytics_sdk._encoder import MAX_DEPTH, encode
+from tests.sdk.garbage import MAKERS, Leaf, Node, Text, anything, circle, deep
+
+ID = "0190a0b0-0000-7000-8000-000000000000"
+NOW = dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC)
+
+
+class Number(enum.IntEnum):
+    """An Enum that is a number."""
+
+    ONE = 1
+
+
+class Word(str, enum.Enum):  # noqa: UP042  # what code from before 3.11 has
+    """An Enum that is a text."""
+
+    YES = "yes"
+
+
+class Point(Struct):
+    """Of msgspec."""
+
+    x: int
+    y: Any = None
+
+
+@dataclasses.dataclass
+class Circle:
+    """A dataclass."""
+
+    radius: float
+
+
+class Price(decimal.Decimal):
+    """A subclass, as many libraries have them."""
+
+
+class Moment(dt.datetime):
+    """A subclass, as pandas, pendulum and freezegun have them."""
+
+
+class Scalar:
+    """What numpy's scalars look like."""
+
+    def item(self) -> int:
+        """The plain value."""
+        return 7
+
+
+def read(text: bytes) -> Any:
+    """JSON as strict readers read it: NaN is an error."""
+
+    def refuse(constant: str) -> None:
+        raise AssertionError(f"{constant} is no JSON")
+
+    return json.loads(text.decode(), parse_constant=refuse)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"a": [1, 2.5, "x", True, None]}, {"a": [1, 2.5, "x", True, None]}),
+        (decimal.Decimal("9.990"), "9.990"),
+        (dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC), "2026-01-31T12:00:00Z"),
+        (dt.datetime(2026, 1, 31, 12), "2026-01-31T12:00:00"),  # noqa: DTZ001
+        (dt.date(2026, 1, 31), "2026-01-31"),
+        (dt.time(12, 30), "12:30:00"),
+        (uuid.UUID(ID), ID),
+        (Number.ONE, 1),
+        (Word.YES, "yes"),
+        (b"\xff", "/w=="),
+        (bytearray(b"\xff"), "/w=="),
+        ((1, 2), [1, 2]),
+        ({1}, [1]),
+        (frozenset({1}), [1]),
+        (deque([1, 2]), [1, 2]),
+        (range(3), [0, 1, 2]),
+        ({"a": 1}.values(), [1]),
+        (OrderedDict(a=1), {"a": 1}),
+        (UserDict(a=1), {"a": 1}),
+        (Point(1), {"x": 1, "y": None}),
+        (Circle(1.5), {"radius": 1.5}),
+        (Leaf("x"), {"value": "x"}),
+        (Text("safe"), "safe"),
+        (Price("9.990"), "9.990"),
+        (Moment(2026, 1, 31, 12, tzinfo=dt.UTC), "2026-01-31T12:00:00+00:00"),
+        ([Price("1.0"), "\0"], ["1.0", "\ufffd"]),
+        (Scalar(), 7),
+        (2**70, 2**70),
+        (float("nan"), None),
+        (float("inf"), None),
+        ("\ud800", "\ufffd"),
+        ("a\0b", "a\ufffdb"),
+        ("\\u0000", "\\u0000"),
+        ({"a\0": "\udfff"}, {"a\ufffd": "\ufffd"}),
+        ({1: 1, 1.5: 2, (3, 4): 5}, {"1": 1, "1.5": 2, "(3, 4)": 5}),
+        ({None: 1, True: 2}, {"None": 1, "True": 2}),
+        (object(), "<object>"),
+        ([10**5000], ["<int>"]),
+        ([1, object(), 10**5000, "\0"], [1, "<object>", "<int>", "\ufffd"]),
+        ({"node": Node(object()), "ok": 1}, {"node": {"other": "<object>"}, "ok": 1}),
+    ],
+)
+def test_each_value_has_a_form(value: Any, expected: Any) -> None:
+    """A value of this type becomes this JSON."""
+    assert read(encode(value)) == expected
+
+
+def test_a_value_is_the_same_beside_a_bad_one() -> None:
+    """The slow way, which a bad neighbour makes necessary, comes to the same as the fast one."""
+    values = [decimal.Decimal("1.0"), NOW, Point(1, {2}), Circle(1.5), Leaf([b"x"]), Number.ONE, Text("x"), {1: 2}]
+    assert read(encode([*values, "\0"]))[:-1] == read(encode(values))
+
+
+@pytest.mark.parametrize("make", [lambda parts: (part for part in parts), iter, reversed, enumerate])
+def test_what_can_be_read_only_once_is_left_to_the_host(make: Callable[[list[str]], Iterable[Any]]) -> None:
+    """Generators and iterators become a marker, and still have all they had."""
+    value = make(["a", "b"])
+    assert read(encode({"value": value}))["value"].startswith("<")
+    assert len(list(value)) == 2
+
+
+@pytest.mark.parametrize("levels", [10, MAX_DEPTH, 99, 150, 500, 5000])
+def test_depth_is_bounded(levels: int) -> None:
+    """However deep a value is, the collector takes its event."""
+    record = records.event(line({"deep": deep(levels), "ok": 1}), NOW)
+    assert read(bytes(record.event_data))["ok"] == 1
+
+
+def test_brackets_in_texts_are_not_depth() -> None:
+    """Texts full of brackets, and long flat lists, stay as they are."""
+    value = {"text": "[{" * 200 + '\\"[', "list": [{"a": [1]}] * 200}
+    assert read(encode(value)) == value
+
+
+def test_what_holds_itself_comes_to_an_end() -> None:
+    """A cycle becomes a marker where it closes, and takes no time."""
+    began = time.monotonic()
+    assert read(encode(circle())) == ["<list>", "<list>"]
+    assert time.monotonic() - began < 1
+
+
+def test_what_refers_to_each_other_comes_to_an_end() -> None:
+    """Many objects that all know each other are cut off."""
+    nodes = [Node(None) for _ in range(12)]
+    for node in nodes:
+        node.other = list(nodes)
+    began = time.monotonic()
+    assert b"<too much>" in encode(nodes)
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_the_collector_takes_every_poison(name: str) -> None:
+    """An event with this value, or with a user, a session or an address like it, is either taken or not made."""
+    data = {"before": 1, "bad": MAKERS[name](), "after": 2}
+    record = records.event(line(data), NOW)
+    stored = read(bytes(record.event_data))
+    assert (list(stored), stored["before"], stored["after"]) == (["before", "bad", "after"], 1, 2)
+
+
+@settings(max_examples=300, deadline=None)
+@given(anything, st.text(st.characters(), min_size=1, max_size=50))
+@example({"a": "\\\0"}, "\0")
+@example({"a": "\\\\u0000"}, "\ud800")
+def test_the_collector_takes_whatever_comes_out(value: Any, event_type: str) -> None:
+    """The collector's reader of events accepts every event that the SDK makes, and finds an object in it."""
+    record = records.event(line({"value": value}, event_type), NOW)
+    assert list(read(bytes(record.event_data))) == ["value"]
+    assert len(record.event_type) == len(event_type)
+
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+scalars = st.none() | st.booleans() | st.integers() | texts | st.floats(allow_nan=False, allow_infinity=False)
+
+
+@settings(deadline=None)
+@given(st.recursive(scalars, lambda parts: st.lists(parts) | st.dictionaries(texts, parts), max_leaves=10))
+def test_what_json_knows_arrives_as_it_is(value: Any) -> None:
+    """Plain JSON comes out equal."""
+    assert read(encode(value)) == value
+
+
+def line(event_data: Any, event_type: str = "click") -> bytes:
+    """An event's bytes."""
+    return _event.event_line(ID, event_type, NOW, None, None, None, event_data)
+
+
+def test_a_struct_of_the_hosts_own_can_be_the_data() -> None:
+    """Mappings, dataclasses, attrs classes and Structs are objects; what they hold is made storable too."""
+    for data in (Leaf("\0"), Node("\0"), Point("\0"), UserDict(value="\0")):  # type: ignore[arg-type]
+        stored = read(bytes(records.event(line(data), NOW).event_data))
+        assert "\ufffd" in stored.values()
+    assert attrs.asdict(Leaf("\0")) == {"value": "\0"}

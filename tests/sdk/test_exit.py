@@ -1,0 +1,116 @@
+"""The end of the process: everything is delivered, or the log says how much is not, and it never takes long."""
+
+from __future__ import annotations
+
+import psycopg
+import pytest
+
+from tests.programs import Collector, free_port
+from tests.sdk.scripts import run_script
+from tests.sdk.servers import hanging_server
+from tests.sdk.test_fork import stored_ids
+
+TRACK = """
+client = analytics_sdk.init()
+tell(ids=[analytics_sdk.track("click", {{"number": number}}, user_id=42) for number in range({count})])
+"""
+
+ENDS = {
+    "normal": ("", 0),
+    "sys.exit": ("sys.exit(3)", 3),
+    "sys.exit with a text": ("sys.exit('farewell')", 1),
+    "unhandled exception": ("raise LookupError('the host has a bug')", 1),
+    "after a fork": ("os._exit(5) if os.fork() == 0 else os.wait(); sys.exit(4)", 4),
+    "beside a daemon thread": ("threading.Thread(target=time.sleep, args=(60,), daemon=True).start()", 0),
+}
+
+
+@pytest.mark.parametrize("count", [1, 25, 1000])
+@pytest.mark.parametrize("end", ENDS)
+def test_whatever_the_end_everything_is_delivered_once(
+    collector: Collector, connection: psycopg.Connection, end: str, count: int
+) -> None:
+    """A process that ends without a flush has all its events in Postgres once, and its exit code is its own."""
+    statement, code = ENDS[end]
+    ran = run_script(TRACK.format(count=count) + statement, collector.url)
+    assert (ran.code, len(ran.ids)) == (code, count)
+    assert stored_ids(connection) == ran.ids
+    assert "analytics_sdk" not in ran.stderr.replace("import analytics_sdk", "")
+    profile = connection.execute("SELECT total_events FROM analytics_useranalyticsprofile WHERE user_id = 42")
+    assert profile.fetchall() == [(count,)]
+
+
+def test_an_event_of_another_exit_handler_is_delivered(collector: Collector, connection: psycopg.Connection) -> None:
+    """What the host tracks in an exit handler of its own, registered after ours, arrives."""
+    ran = run_script(
+        """
+        import atexit
+
+        analytics_sdk.init()
+        atexit.register(lambda: tell(ids=[analytics_sdk.track("bye")]))
+        """,
+        collector.url,
+    )
+    assert (ran.code, ran.stderr, len(ran.ids)) == (0, "", 1)
+    assert stored_ids(connection) == ran.ids
+
+
+def test_several_clients_share_the_budget(collector: Collector, connection: psycopg.Connection) -> None:
+    """All clients of a process are drained at its end."""
+    ran = run_script(
+        """
+        clients = [analytics_sdk.Client() for _ in range(3)]
+        tell(ids=[client.track("click") for client in clients for _ in range(10)])
+        """,
+        collector.url,
+    )
+    assert (ran.code, ran.stderr, len(ran.ids)) == (0, "", 30)
+    assert stored_ids(connection) == ran.ids
+
+
+@pytest.mark.parametrize("wait", ["", "while not client._worker._sending.locked(): time.sleep(0.001)\n"])
+@pytest.mark.parametrize(("statement", "code"), [("", 0), ("sys.exit(3)", 3)])
+def test_a_hanging_collector_does_not_hold_the_exit(wait: str, statement: str, code: int) -> None:
+    """A process whose collector hangs ends within its budget and says in one line how many records are lost."""
+    with hanging_server() as url:
+        script = TRACK.format(count=25) + wait + "began = time.monotonic()\n" + TELL_DURATION + statement
+        ran = run_script(script, url, ANALYTICS_EXIT_TIMEOUT="0.7")
+    assert ran.code == code
+    assert lines_of_loss(ran.stderr) == [LOSS.format(count=25, budget=0.7)]
+    assert ran.told[-1]["exit_took"] < 1.7
+
+
+def test_a_collector_that_is_down_does_not_hold_the_exit() -> None:
+    """A process whose collector is down ends within its budget and says in one line how many records are lost."""
+    script = TRACK.format(count=1000) + "began = time.monotonic()\n" + TELL_DURATION
+    ran = run_script(script, f"http://127.0.0.1:{free_port()}")
+    assert ran.code == 0
+    assert lines_of_loss(ran.stderr) == [LOSS.format(count=1000, budget=2.0)]
+    assert ran.told[-1]["exit_took"] < 3
+
+
+def test_a_closed_client_has_no_second_goodbye() -> None:
+    """What close() has given up is not tried again at the end of the process."""
+    script = TRACK.format(count=3) + "client.close(timeout=0.1); began = time.monotonic()\n" + TELL_DURATION
+    ran = run_script(script, f"http://127.0.0.1:{free_port()}")
+    assert lines_of_loss(ran.stderr) == [LOSS.format(count=3, budget=0.1)]
+    assert ran.told[-1]["exit_took"] < 0.5
+
+
+# Exit handlers run from the last to the first: this one goes in below the SDK's, which is registered at import.
+TELL_DURATION = """
+import atexit
+
+from analytics_sdk import _client
+
+atexit.unregister(_client._at_exit)
+atexit.register(lambda: tell(ids=[], exit_took=time.monotonic() - began))
+atexit.register(_client._at_exit)
+"""
+
+LOSS = "WARNING analytics_sdk {count} records could not be sent within {budget} seconds and are lost."
+
+
+def lines_of_loss(stderr: str) -> list[str]:
+    """The lines of a log that tell of loss."""
+    return [line for line in stderr.splitlines() if "lost" in line]
