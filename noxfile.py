@@ -87,7 +87,7 @@ def tests(session: nox.Session, postgres: str) -> None:
             session.skip(f"there is no Postgres 15 in {POSTGRES_15}")
         environment["ANALYTICS_POSTGRES_BIN"] = str(POSTGRES_15)
     install(session, "collector", "embedded", groups=("test",))
-    arguments = session.posargs or ["-m", "not slow", "--ignore=tests/api"]
+    arguments = session.posargs or ["-m", "not slow", "--ignore=tests/api", "--numprocesses=2"]
     session.run("python", "-m", "pytest", *arguments, env=environment)
 
 

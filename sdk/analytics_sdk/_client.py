@@ -68,6 +68,11 @@ class Client:
         self._pid = os.getpid()
         _clients.add(self)
 
+    @property
+    def enabled(self) -> bool:
+        """Whether anything is tracked at all."""
+        return self._config.enabled
+
     def track(
         self,
         event_type: str,

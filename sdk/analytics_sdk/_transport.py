@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 _GZIP_FROM: Final = 1024  # bytes; smaller bodies grow
 _GZIP_LEVEL: Final = 1  # 344 kB become 21 kB in 0.6 ms; level 6 takes three times as long for 4 kB less
 
-_importing: Final = threading.Lock()
-# A child forked in the midst of an import could never do that import itself: a fork waits until it is done.
+_importing: Final = threading.RLock()
+# A child forked in the midst of an import could never do that import itself: a fork waits until it is done. It
+# waits for nothing else, and never for its own thread.
 os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
 
 Fate = Literal["stored", "again", "misconfigured", "refused"]

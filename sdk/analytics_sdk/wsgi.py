@@ -98,9 +98,10 @@ class AnalyticsMiddleware:
         """Look at a request; None if it is to be left alone, or is looked at by another middleware already."""
         try:
             request = _request(environ)
-            if _MARK in environ or self._options.exclude.match(request.path):
+            client = self._client or _default.default_client()
+            if not client.enabled or _MARK in environ or self._options.exclude.match(request.path):
                 return None
-            visit = _Visit(self._options, self._client or _default.default_client(), request, environ)
+            visit = _Visit(self._options, client, request, environ)
         except Exception:
             logger.exception("A request could not be looked at; it is served all the same.")
             return None

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import psycopg
 import pytest
+
 from tests.conftest import WRITE_KEY
 from tests.programs import ROOT, Collector, gunicorn
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.programs import ROOT, wait_until
 
 DEMO = [sys.executable, str(ROOT / "examples" / "demo.py"), "--visitors", "20"]

@@ -200,11 +200,13 @@ def test_each_asyncio_task_has_its_own_session(client: Client, transport: Record
     """Sessions of tasks that take turns in one thread do not mix."""
 
     async def visit(user_id: int) -> None:
+        """Track in a session, after all others have begun theirs."""
         with client.session(user_id=user_id):
             await asyncio.sleep(0)
             client.track("click", {"expected": user_id})
 
     async def main() -> None:
+        """Let twenty visit at once."""
         await asyncio.gather(*map(visit, range(20)))
 
     asyncio.run(main())

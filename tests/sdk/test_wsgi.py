@@ -501,6 +501,14 @@ def test_wrapped_twice_is_recorded_once(recorded: Recorder) -> None:
     assert (len(recorded.events), len(recorded.sessions), len(answer.cookies)) == (1, 1, 1)
 
 
+def test_a_disabled_client_leaves_no_trace(transport: RecordingTransport) -> None:
+    """With `enabled=False` nothing is recorded, and no visitor gets a cookie."""
+    client = Client(transport=transport, enabled=False)
+    answer = serve(AnalyticsMiddleware(page, client), browser())
+    client.close()
+    assert (answer.body, answer.cookies, transport.attempts) == (b"a page", [], 0)
+
+
 # The session cookie
 
 
@@ -807,6 +815,8 @@ def test_around_flask(default: Recorder) -> None:
 
 class BrokenClient:
     """A client whose every method raises."""
+
+    enabled = True
 
     def __getattr__(self, name: str) -> Any:
         raise RuntimeError(f"{name} is broken")
