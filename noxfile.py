@@ -38,7 +38,7 @@ except ModuleNotFoundError:
 nox.needs_version = ">=2025.2.9"
 nox.options.sessions = ["lint", "plain", "tests"]
 nox.options.reuse_venv = "yes"
-nox.options.default_venv_backend = "virtualenv"
+nox.options.default_venv_backend = "venv"  # virtualenv would fill a cache in the home folder
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")

@@ -28,6 +28,8 @@ def main(data_dir: str, port: str) -> int:
             [
                 *(sys.executable, "-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--log-level", "error"),
                 *("--workers", "4", "--threads", "2", "--max-requests", "20", "application:app"),
+                # A worker that is being born when SIGTERM comes may miss it; gunicorn waits so long and then ends it.
+                *("--graceful-timeout", "5"),
                 *("--config", str(Path(__file__).with_name("gunicorn_settings.py"))),
             ],
             cwd=Path(__file__).parent,
