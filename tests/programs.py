@@ -35,7 +35,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running(command: list[str], environ: Mapping[str, str], **options: object) -> Iterator[subprocess.Popen[str]]:
-    """Start a program; at the end of the block it gets SIGTERM and must end within 40 seconds: gunicorn gives workers 30."""
+    """Start a program; at the end of the block it gets SIGTERM and must end within 40 seconds (gunicorn has 30)."""
     process = subprocess.Popen(command, env={**os.environ, **environ}, text=True, **options)  # type: ignore[call-overload]
     try:
         yield process
