@@ -34,7 +34,7 @@ class _Group(click.Group):
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="analytics-sdk")
 def main() -> None:
-    r"""Collect product analytics into your own Postgres.
+    """Collect product analytics into your own Postgres.
 
     \b
     Try it here and now:   analytics-collector dev
@@ -42,7 +42,7 @@ def main() -> None:
                            analytics-collector migrate
                            analytics-collector keys create --kind write web
                            analytics-collector serve
-    """
+    """  # noqa: D301  # click wants a backspace there, not a backslash
 
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")

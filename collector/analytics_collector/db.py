@@ -24,10 +24,12 @@ Fault = Literal["again", "away", "unmigrated", "refused", "bug"]
 
 _T = TypeVar("_T")
 _ATTEMPTS: Final = 5
+_LONGEST_STATEMENT: Final = 30  # seconds; a list without a filter must not hold a connection for ever
 
 _FAULTS: Final[dict[str, Fault]] = {
     "08": "again",  # connection exception
     "40": "again",  # serialization failure, deadlock
+    "57014": "away",  # it took longer than a statement may
     "57": "again",  # operator intervention: shutdown, crash of another backend
     "55": "again",  # lock not available
     "53": "away",  # disk full, too many connections, out of memory
@@ -47,7 +49,7 @@ def fault_of(error: psycopg.Error) -> Fault:
         return "unmigrated"
     if error.sqlstate is None:  # the driver's own: a lost connection, or a value it cannot send
         return "again" if isinstance(error, psycopg.OperationalError) else "refused"
-    return _FAULTS.get(error.sqlstate[:2], "bug")
+    return _FAULTS.get(error.sqlstate) or _FAULTS.get(error.sqlstate[:2], "bug")
 
 
 class Database:
@@ -121,7 +123,8 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         connection.execute("SET TIME ZONE 'UTC'")
-        connection.execute("SELECT set_config('lock_timeout', %s, false)", [f"{self._patience * 1000:.0f}ms"])
+        timeouts = {"lock_timeout": f"{self._patience * 1000:.0f}ms", "statement_timeout": f"{_LONGEST_STATEMENT}s"}
+        connection.execute(load("db.timeouts"), timeouts)
         connection.execute(load("db.batch_tables"))
 
 

@@ -25,6 +25,7 @@ from .keys import KeyKind
 from .serve import GUNICORN
 
 _READY_WITHIN: Final = 30.0  # seconds
+_direct: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # no proxy knows our 127.0.0.1
 _STOP_WITHIN: Final = 25.0  # seconds; gunicorn's own grace is 20
 
 
@@ -177,7 +178,7 @@ def _stop_signals() -> Iterator[list[int]]:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # our own address
+        with _direct.open(url, timeout=2):  # our own address
             return True
     except (urllib.error.URLError, OSError):
         return False

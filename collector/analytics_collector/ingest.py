@@ -31,8 +31,8 @@ def post_events() -> flask.Response:
     body = inflate(receive(flask.request.stream, limit), limit)
     now = datetime.now(UTC)
     batch = native.parse(body, now)
-    collector.partitions.look_ahead(now)
     verdict = collector.committer.commit(batch, key.name)
+    collector.partitions.look_ahead(now)
     return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
 
 

@@ -192,7 +192,7 @@ def _check_object(raw: msgspec.Raw, field: str) -> None:
         raise RecordError("invalid_json", f"{field}: {_json_fault(text, str(error))}") from None
 
 
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+_STRUCTURE = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[\]{}]', re.DOTALL)
 
 
 def _depth(text: bytes) -> int:

@@ -22,11 +22,13 @@ class Buffer:
     def __init__(self, max_records: int, max_bytes: int) -> None:
         self._max_records = max_records
         self._max_bytes = max_bytes
+        self._closed = False
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
-        self._lock = threading.Lock()
+        # Reentrant: a signal handler or a finalizer may track in the midst of a track() of the same thread.
+        self._lock = threading.RLock()
         self._waiting: deque[bytes] = deque()
         self._in_hand = 0
         self._bytes = 0
@@ -36,18 +38,31 @@ class Buffer:
         """Accept a record.
 
         Returns:
-            How many wait now; 0 if it was not accepted, as the buffer is full.
+            How many wait now; 0 if it was not accepted, as the buffer is full or closed.
         """
+        size = len(record)
         with self._lock:
             waiting = self._waiting
-            size = self._bytes + len(record)
-            if size > self._max_bytes or len(waiting) + self._in_hand >= self._max_records:
+            if self._closed:
+                self._ledger.refused["closed"] += 1
+                return 0
+            if self._bytes + size > self._max_bytes or len(waiting) + self._in_hand >= self._max_records:
                 self._ledger.refused["buffer_full"] += 1
                 return 0
             waiting.append(record)
-            self._bytes = size
+            self._bytes += size
             self._ledger.accepted += 1
             return len(waiting)
+
+    def close(self) -> None:
+        """Accept nothing any more; what was accepted before can still be taken."""
+        with self._lock:
+            self._closed = True
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is accepted any more."""
+        return self._closed
 
     def take(self, max_records: int, max_bytes: int) -> list[bytes]:
         """Take the oldest records in hand; they count as pending until they are settled.

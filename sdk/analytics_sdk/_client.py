@@ -7,9 +7,9 @@ import contextlib
 import functools
 import logging
 import os
+import sys
 import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -28,7 +28,9 @@ logger = logging.getLogger("analytics_sdk")
 
 now: Final = functools.partial(datetime.now, UTC)
 
-_clients: Final[weakref.WeakSet[Client]] = weakref.WeakSet()
+# All that are not closed. Not weakly: a client that goes out of scope has accepted events all the same.
+_clients: Final[set[Client]] = set()
+_knows_multiprocessing = False
 
 
 class Client:
@@ -63,10 +65,10 @@ class Client:
         )
         self._worker = Worker(self._config, self._buffer, self._transport)
         self._started = Started()
-        self._closed = False
         self._warned = False
         self._pid = os.getpid()
         _clients.add(self)
+        _end_with_multiprocessing()
 
     @property
     def enabled(self) -> bool:
@@ -198,6 +200,11 @@ class Client:
         """
         started = _ids.session_id(time.time_ns())
         try:
+            user_id = None if user_id is None else _event.checked_user_id(user_id)
+        except Exception as error:  # noqa: BLE001  # of no use to the session, nor to any event that would inherit it
+            self._refuse(error)
+            user_id = None
+        try:
             if self._pid != os.getpid():
                 self._notice_fork()
             if session_id is not None:
@@ -254,14 +261,15 @@ class Client:
         Args:
             timeout: Seconds after which it returns all the same; what is left is counted and reported.
         """
-        already = self._closed
-        self._closed = True
+        already = self._buffer.is_closed
+        self._buffer.close()
         self._worker.stop()
         report = self.flush(timeout)
         if report.pending and not already:
             logger.warning("%d records could not be sent within %.1f seconds and are lost.", report.pending, timeout)
         if not report.pending:
             self._transport.close()
+            _clients.discard(self)
         return report
 
     def stats(self) -> Stats:
@@ -276,11 +284,11 @@ class Client:
     def _accept(self, record: bytes) -> bool:
         if not self._config.enabled:
             return False
-        if self._closed:
-            raise EventError("closed", "the client is closed")
         if len(record) > self._config.max_event_bytes:
             raise EventError("too_large", f"{len(record)} bytes are more than max_event_bytes")
         waiting = self._buffer.put(record)
+        if waiting == 0 and self._buffer.is_closed:
+            raise EventError("closed", "the client is closed")
         if waiting == 0:
             raise EventError("buffer_full", "the buffer is full")
         if waiting == 1 or waiting % self._config.max_batch_events == 0:
@@ -289,7 +297,7 @@ class Client:
 
     def _refuse(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, EventError) else "invalid"
-        if reason != "buffer_full":  # the buffer has booked that itself
+        if reason not in ("buffer_full", "closed"):  # which the buffer has booked itself
             self._buffer.refuse(reason)
         if self._config.strict:
             raise error if isinstance(error, EventError) else EventError(reason, repr(error)) from error
@@ -304,23 +312,39 @@ class Client:
 
     def _begin_anew(self) -> None:
         """In a forked child: what the parent has in hand is the parent's to send."""
-        self._pid = os.getpid()
         self._buffer.reset()
         self._transport.reset()
         self._worker.reset()
+        self._pid = os.getpid()
 
 
 def _after_fork() -> None:
     _ids.reseed()
     for client in list(_clients):
         client._begin_anew()  # noqa: SLF001  # our own class
+    _end_with_multiprocessing()
+
+
+def _end_with_multiprocessing() -> None:
+    """A child of `multiprocessing` ends without atexit; its own finalizers are run.
+
+    A forked child forgets those that it inherits just before it runs the hooks of `register_after_fork`.
+    """
+    global _knows_multiprocessing
+    util = sys.modules.get("multiprocessing.util")
+    if util is None or _knows_multiprocessing:
+        return
+    _knows_multiprocessing = True
+    util.register_after_fork(_at_exit, lambda at_exit: util.Finalize(None, at_exit, exitpriority=0))
+    if sys.modules["multiprocessing"].parent_process() is not None:
+        util.Finalize(None, _at_exit, exitpriority=0)
 
 
 def _at_exit() -> None:
     """Send what is left, in this thread: an interpreter that shuts down starts no new ones."""
     started = time.monotonic()
     for client in list(_clients):
-        if client.stats().pending and not client._closed:  # noqa: SLF001  # our own class
+        if client.stats().pending and not client._buffer.is_closed:  # noqa: SLF001  # our own class
             budget = client._config.exit_timeout  # noqa: SLF001  # our own class
             client.close(max(0.0, started + budget - time.monotonic()))
 

@@ -48,7 +48,9 @@ def _address(_: Any, __: attrs.Attribute[str], value: str) -> None:
 def _is_address(text: str) -> bool:
     try:
         parts = urlsplit(text)
-        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
+        )
     except ValueError:  # no port has this number, or a bracket is missing
         return False
 

@@ -23,7 +23,7 @@ MAX_PARTS: Final = 100_000  # values in one event, so that things that refer to 
 _BACKSLASH: Final = ord("\\")
 _BRACKET: Final = ord("[")
 _UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-_ALL_BUT_BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[^\[\]{}"]+')
+_ALL_BUT_BRACKETS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\[\]{}"]++')
 
 
 def encode(value: Any) -> bytes:

@@ -6,6 +6,8 @@ The same bytes are counted, kept and sent; a batch is a join of them. See docs/w
 from __future__ import annotations
 
 import enum
+import functools
+import ipaddress
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -96,7 +98,7 @@ def event_line(
             created_at,
             None if session_id is None else checked_session_id(session_id),
             None if user_id is None else checked_user_id(user_id),
-            None if ip_address is None else str(ip_address),
+            None if ip_address is None else valid_address(str(ip_address)),
             event_data,
         )
     )
@@ -155,6 +157,18 @@ def checked_session_id(session_id: str) -> str:
     if isinstance(session_id, str) and 0 < len(session_id) <= MAX_SESSION_ID:
         return session_id
     raise EventError("invalid", f"session_id is a string of 1 to {MAX_SESSION_ID} characters, not {session_id!r}")
+
+
+@functools.lru_cache(maxsize=4096)
+def valid_address(text: str) -> str | None:
+    """An IPv4 or IPv6 address as Postgres knows it, without a scope; None if it is none.
+
+    A useless address is left out, rather than lose the event to it.
+    """
+    try:
+        return str(ipaddress.ip_address(text[:64].partition("%")[0]))
+    except ValueError:
+        return None
 
 
 def utc_moment(moment: datetime) -> datetime:

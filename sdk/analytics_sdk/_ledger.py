@@ -4,15 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
 
 import attrs
-
-REFUSALS: Final = ("buffer_full", "closed", "invalid", "too_large")
-"""Why a record was not accepted: `track()` returned None."""
-
-DROPS: Final = ("refused",)
-"""Why an accepted record was given up: the collector answered that it will never take it."""
 
 
 @attrs.frozen(kw_only=True)
@@ -26,9 +19,9 @@ class Stats:
         delivered: Stored by the collector.
         duplicate: Stored by the collector before, as the answer to an earlier try was lost.
         rejected: Set aside by the collector with a reason, in `analytics_reject`.
-        dropped: Given up after they were accepted, by reason.
+        dropped: Given up after they were accepted, by reason: `refused` (the collector will never take it).
         pending: Waiting or being sent.
-        refused: Never accepted, by reason; these are not part of the sum.
+        refused: Never accepted, by reason: `invalid`, `too_large`, `buffer_full`, `closed`; not part of the sum.
     """
 
     accepted: int

@@ -69,9 +69,13 @@ def is_page(status: int, content_type: str) -> bool:
 
 
 def may_carry_cookie(cache_control: Iterable[str]) -> bool:
-    """Whether no shared cache may keep the answer: a session cookie in it would be handed to strangers."""
-    directives = {part.partition("=")[0].strip().lower() for value in cache_control for part in value.split(",")}
-    return directives.isdisjoint({"public", "s-maxage"})
+    """Whether no shared cache may keep the answer (RFC 9111): a session cookie in it would be handed to strangers."""
+    parts = [part.strip().lower() for value in cache_control for part in value.split(",")]
+    directives = {part.partition("=")[0] for part in parts}
+    if directives & {"public", "s-maxage"}:
+        return False
+    is_private = directives & {"private", "no-store", "no-cache"}
+    return bool(is_private) or "max-age" not in directives or "max-age=0" in parts
 
 
 def client_address(request: Request, trusted_proxies: int) -> str | None:

@@ -24,7 +24,7 @@ def pause_before(attempt: int, retry_after: float, cap: float, uniform: Callable
     Returns:
         Seconds.
     """
-    return retry_after + uniform(0, min(cap, FIRST_PAUSE * 2.0 ** min(attempt, 30)))
+    return retry_after + uniform(0, min(cap, FIRST_PAUSE * 2.0 ** min(attempt - 1, 30)))
 
 
 def retry_after_seconds(header: str | None, now: datetime) -> float:

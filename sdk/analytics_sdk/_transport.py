@@ -140,12 +140,13 @@ def new_http_client(key: str, http: httpx.BaseTransport | None, **options: Any) 
 def judge(status: int, headers: Mapping[str, str], content: bytes, now: datetime) -> Outcome:
     """Turn an HTTP answer into an outcome; the one table of statuses.
 
-    Only the collector's own 200 counts as stored: a proxy's friendly page does not.
+    Only the collector's own 200 counts as stored, and its own 400 as refused: a proxy's page does not.
     """
     if status == 200:
         return _stored(content)
-    reason = f"HTTP {status} {_message(content)}".rstrip()
-    if status in (400, 413, 422):
+    problem = _problem(content)
+    reason = f"HTTP {status} {problem}".rstrip()
+    if status == 413 or (status == 400 and problem.code == "malformed"):
         return Outcome(fate="refused", reason=reason)
     if status in (408, 425, 429) or status >= 500:
         return Outcome(fate="again", retry_after=retry_after_seconds(headers.get("retry-after"), now), reason=reason)
@@ -163,6 +164,9 @@ class _Problem(msgspec.Struct):
     message: str = ""
     detail: str = ""
 
+    def __str__(self) -> str:
+        return f"{self.code}: {self.message} ({self.detail})" if self.code else ""
+
 
 def _stored(content: bytes) -> Outcome:
     try:
@@ -177,12 +181,12 @@ def _stored(content: bytes) -> Outcome:
     )
 
 
-def _message(content: bytes) -> str:
+def _problem(content: bytes) -> _Problem:
+    """What the collector says is wrong; empty if it is not the collector who answers."""
     try:
-        problem = msgspec.json.decode(content, type=_Problem)
+        return msgspec.json.decode(content, type=_Problem)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        return ""
-    return f"{problem.code}: {problem.message} ({problem.detail})"
+        return _Problem()
 
 
 def _packed(body: bytes) -> tuple[bytes, dict[str, str]]:

@@ -36,7 +36,7 @@ class Worker:
     def reset(self) -> None:
         """Begin anew, with new locks and no thread: what a forked child inherits is the parent's."""
         self._sending = threading.Lock()
-        self._starting = threading.Lock()
+        self._starting = threading.RLock()
         self._filled = threading.Event()
         self._hurry = threading.Event()
         self._stopping = threading.Event()
@@ -45,11 +45,10 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def notice(self, waiting: int) -> None:
-        """Look after records that wait; called with their number after each one that was accepted."""
-        if waiting == 1 or self._thread is None:
-            self._start()
-            self._filled.set()
-        elif waiting >= self._config.max_batch_events:
+        """Look after records that wait; called with their number now and then: at the first, and at each full batch."""
+        self._start()
+        self._filled.set()
+        if waiting >= self._config.max_batch_events:
             self._hurry.set()
 
     def drain(self, goal: int, deadline: float) -> None:

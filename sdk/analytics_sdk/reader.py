@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 import attrs
 import msgspec
 
+from ._event import utc_moment
 from ._transport import new_http_client
 from .exceptions import AnswerError, ConfigError, UnreachableError
 
@@ -125,6 +126,7 @@ class Reader:
         self._timeout = timeout
         self._http = http
         self._client: httpx.Client | None = None
+        self._pid = 0
 
     def profile(self, user_id: int | str) -> Profile | None:
         """The profile of a user; None for one who has never been seen.
@@ -227,7 +229,8 @@ class Reader:
         return _decoded(shape, answer.content)
 
     def _open(self) -> httpx.Client:
-        if self._client is None:
+        if self._client is None or self._pid != os.getpid():  # a forked child's answers must not be the parent's
+            self._pid = os.getpid()
             self._client = new_http_client(self._read_key, self._http, timeout=self._timeout)
         return self._client
 
@@ -240,7 +243,7 @@ def _text(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):
-        return value.astimezone().isoformat()
+        return utc_moment(value).isoformat()
     return str(value)
 
 

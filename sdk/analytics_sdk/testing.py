@@ -27,18 +27,22 @@ class RecordingTransport:
         outcomes: What to answer to the first batches, instead of storing them: for trying out trouble.
 
     Attributes:
-        events: The events stored, in order, as they went over the wire.
         sessions: The session records.
         users: The user records.
         attempts: How often something was sent.
     """
 
     def __init__(self, outcomes: Iterable[Outcome] = ()) -> None:
-        self.events: list[dict[str, Any]] = []
+        self.attempts = 0
         self.sessions: list[dict[str, Any]] = []
         self.users: list[dict[str, Any]] = []
-        self.attempts = 0
+        self._events: dict[tuple[str, str], dict[str, Any]] = {}
         self._outcomes = deque(outcomes)
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """The events stored, in order, as they went over the wire; each once."""
+        return list(self._events.values())
 
     def send(self, body: bytes, timeout: float) -> Outcome:  # noqa: ARG002  # nothing here takes time
         """Keep a batch."""
@@ -46,21 +50,24 @@ class RecordingTransport:
         if self._outcomes:
             return self._outcomes.popleft()
         batch = msgspec.json.decode(body)
-        known = {event["event_id"] for event in self.events}
-        new = [event for event in batch["events"] if event["event_id"] not in known]
-        self.events += new
+        before = len(self._events)
+        for event in batch["events"]:
+            self._events.setdefault((event["event_id"], event["created_at"]), event)
         self.sessions += batch["sessions"]
         self.users += batch["users"]
-        duplicates = len(batch["events"]) - len(new)
+        new = len(self._events) - before
         return Outcome(
             fate="stored",
-            accepted=len(new) + len(batch["sessions"]) + len(batch["users"]),
-            duplicates=duplicates,
+            accepted=new + len(batch["sessions"]) + len(batch["users"]),
+            duplicates=len(batch["events"]) - new,
         )
 
     def reset(self) -> None:
         """Keep nothing of the parent's in a forked child."""
-        self.__init__(self._outcomes)  # type: ignore[misc]
+        self._events.clear()
+        self.sessions.clear()
+        self.users.clear()
+        self.attempts = 0
 
     def close(self) -> None:
         """Nothing is open."""

@@ -205,7 +205,11 @@ def test_a_gzip_bomb_is_never_inflated_whole() -> None:
 WHOLE = gzip.compress(b'{"events":[]}')
 
 
-@pytest.mark.parametrize("body", [WHOLE[:2], WHOLE[:-1], WHOLE[:-12], WHOLE + b"x", WHOLE + WHOLE, b"\x1f\x8bnot gzip"])
+@pytest.mark.parametrize(
+    "body",
+    [WHOLE[:2], WHOLE[:-1], WHOLE[:-12], WHOLE + b"x", WHOLE + WHOLE, b"\x1f\x8bnot gzip"],
+    ids=["the magic alone", "a byte short", "torn", "with more behind", "two members", "the magic and other things"],
+)
 def test_torn_gzip_is_answered_400(door: FlaskClient, body: bytes) -> None:
     """Gzip that ends early, goes on, or was none is refused as a whole."""
     response = door.post("/v1/events", data=body, headers=WRITE)
@@ -570,3 +574,19 @@ def kept(connection: psycopg.Connection) -> list[tuple[Any, ...]]:
 def stored_times(connection: psycopg.Connection) -> list[datetime]:
     """The times of all events."""
     return [row[0] for row in connection.execute("SELECT created_at FROM analytics_event")]
+
+
+def test_too_many_records(client: FlaskClient, connection: psycopg.Connection) -> None:
+    """A few bytes each can be a million verdicts: a body of more than 10,000 records is too large."""
+    response = client.post("/v1/events", data=b'{"events":[%s]}' % b",".join([b"1"] * 10_001), headers=WRITE)
+    assert (response.status_code, response.json["code"]) == (413, "too_large")
+    assert connection.execute("SELECT count(*) FROM analytics_reject").fetchone() == (0,)
+
+
+def test_an_array_that_comes_twice(client: FlaskClient, connection: psycopg.Connection) -> None:
+    """JSON would let the second array take the place of the first; no record is lost that way."""
+    body = b'{"events":[%s],"events":[%s]}' % (json.dumps(event()).encode(), json.dumps(event()).encode())
+    response = client.post("/v1/events", data=body, headers=WRITE)
+    assert (response.status_code, response.json["code"]) == (400, "malformed")
+    quoting = json.dumps(event(event_data={"events": 1, "more": {"events": 2}})).encode()
+    assert client.post("/v1/events", data=b'{"events":[%s]}' % quoting, headers=WRITE).json["accepted"] == 1

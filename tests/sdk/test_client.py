@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import itertools
 import logging
+import signal
 import threading
 import time
 import uuid
@@ -575,3 +577,62 @@ def test_the_functions_are_the_clients_methods(name: str) -> None:
     assert list(inspect.signature(function).parameters.values()) == parameters
     assert function.__doc__ == method.__doc__
     assert function.__name__ == name
+
+
+def test_tracking_from_a_signal_handler(client: Client) -> None:
+    """A signal handler may track in the midst of a track() of its own thread; the account balances all the same."""
+    handled = itertools.count()
+
+    def handle(*_: object) -> None:
+        client.track("click", {"handled": next(handled)})
+
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+    try:
+        for number in range(20_000):
+            client.track("click", {"number": number})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    client.flush()
+    assert next(handled) > 10
+    assert client.stats().pending == 0
+    assert client.stats().accepted == client.stats().delivered
+
+
+def test_an_event_is_accepted_before_the_close_or_not_at_all(make: Callable[..., Client]) -> None:
+    """Whatever threads track while the client is closed, what was accepted has arrived."""
+    for _ in range(50):
+        client = make(transport=RecordingTransport(), flush_interval=60)
+        started = threading.Barrier(5)
+
+        def keep_tracking(client: Client = client, started: threading.Barrier = started) -> None:
+            started.wait()
+            while client.track("click"):
+                pass
+
+        threads = [threading.Thread(target=keep_tracking) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        client.close()
+        for thread in threads:
+            thread.join()
+        assert client.stats().pending == 0
+
+
+def test_a_useless_address_costs_no_event(client: Client, transport: RecordingTransport) -> None:
+    """An address that is none is left out of the event, rather than lose the event to it."""
+    client.track("click", ip_address="1.2.3.4, 5.6.7.8")
+    client.track("click", ip_address="fe80::1%eth0")
+    client.flush()
+    assert [event.get("ip_address") for event in transport.events] == [None, "fe80::1"]
+
+
+def test_a_useless_user_costs_no_event_of_the_session(client: Client, transport: RecordingTransport) -> None:
+    """A session for a user id that is none is anonymous, and its events are accepted."""
+    with client.session(user_id=3.5):  # type: ignore[arg-type]
+        client.track("click")
+    client.flush()
+    assert [event.get("user_id") for event in transport.events] == [None]
+    assert client.stats().refused == {"invalid": 1}

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import psycopg
 import pytest
 
+from tests.conftest import WRITE_KEY
 from tests.programs import Collector, free_port
 from tests.sdk.scripts import run_script
 from tests.sdk.servers import hanging_server
@@ -114,3 +120,56 @@ LOSS = "WARNING analytics_sdk {count} records could not be sent within {budget} 
 def lines_of_loss(stderr: str) -> list[str]:
     """The lines of a log that tell of loss."""
     return [line for line in stderr.splitlines() if "lost" in line]
+
+
+def test_a_client_out_of_scope_is_drained(collector: Collector, connection: psycopg.Connection) -> None:
+    """What a client accepted arrives, also if nobody holds the client any more when the process ends."""
+    ran = run_script(
+        """
+        def main():
+            tell(ids=[analytics_sdk.Client(flush_interval=60).track("click")])
+
+        main()
+        """,
+        collector.url,
+    )
+    assert (ran.code, len(ran.ids)) == (0, 1)
+    assert stored_ids(connection) == ran.ids
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.parametrize(
+    "begin", ["analytics_sdk.init(flush_interval=60)", ""], ids=["client before", "client in the child"]
+)
+def test_children_of_multiprocessing_deliver(
+    collector: Collector, connection: psycopg.Connection, tmp_path: Path, method: str, begin: str
+) -> None:
+    """A child of multiprocessing ends without exit handlers, and its events arrive all the same, once."""
+    program = tmp_path / "program.py"
+    program.write_text(
+        f"""
+import multiprocessing
+import os
+import analytics_sdk
+
+def work(path):
+    client = analytics_sdk._default._client or analytics_sdk.init(flush_interval=60)
+    with open(path, "a") as file:
+        for _ in range(10):
+            file.write(f"{{client.track('click')}}\\n")
+
+if __name__ == "__main__":
+    {begin or "pass"}
+    context = multiprocessing.get_context("{method}")
+    children = [context.Process(target=work, args=("{tmp_path}/ids",)) for _ in range(3)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join()
+"""
+    )
+    environ = {**os.environ, "ANALYTICS_URL": collector.url, "ANALYTICS_WRITE_KEY": WRITE_KEY}
+    subprocess.run([sys.executable, program], env=environ, check=True, timeout=60)
+    ids = (tmp_path / "ids").read_text().split()
+    assert len(ids) == 30
+    assert stored_ids(connection) == set(ids)

@@ -27,8 +27,8 @@ def shortest(low: float, _: float) -> float:
 def test_pauses_double_up_to_the_cap() -> None:
     """The longest possible pause doubles with each failure, up to the cap."""
     pauses = [pause_before(attempt, 0, 30, longest) for attempt in range(1, 9)]
-    assert pauses == [1, 2, 4, 8, 16, 30, 30, 30]
-    assert pauses[0] == FIRST_PAUSE * 2
+    assert pauses == [0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert pauses[0] == FIRST_PAUSE
 
 
 @given(st.integers(1, 10**9), st.floats(0, 300), st.floats(0.001, 1000), st.floats(0, 1))

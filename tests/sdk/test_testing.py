@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pytest
 
@@ -36,12 +37,13 @@ def test_it_answers_as_it_was_told(make: Callable[..., Client]) -> None:
 
 
 def test_it_knows_duplicates(client: Client, transport: RecordingTransport) -> None:
-    """An event with an id that is there is counted as the collector would count it."""
+    """An event that is there is counted as the collector would count it, also within one batch."""
     for _ in range(2):
-        client.track("order", event_id="order-42")
+        client.track("order", event_id="order-42", created_at=datetime(2026, 1, 31, tzinfo=UTC))
+        client.track("order", event_id="order-42", created_at=datetime(2026, 1, 31, tzinfo=UTC))
         client.flush()
     assert len(transport.events) == 1
-    assert (client.stats().delivered, client.stats().duplicate) == (1, 1)
+    assert (client.stats().delivered, client.stats().duplicate) == (1, 3)
 
 
 def test_it_touches_no_network(no_default_client: None, monkeypatch: pytest.MonkeyPatch) -> None:

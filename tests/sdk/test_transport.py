@@ -38,14 +38,14 @@ def transport() -> Iterator[HttpTransport]:
         (204, "misconfigured"),
         (301, "misconfigured"),
         (302, "misconfigured"),
-        (400, "refused"),
+        (400, "misconfigured"),
         (401, "misconfigured"),
         (403, "misconfigured"),
         (404, "misconfigured"),
         (405, "misconfigured"),
         (408, "again"),
         (413, "refused"),
-        (422, "refused"),
+        (422, "misconfigured"),
         (425, "again"),
         (429, "again"),
         (500, "again"),
@@ -94,6 +94,12 @@ def test_the_reason_has_the_collectors_words() -> None:
     content = b'{"code":"unauthorized","message":"The key is wrong","detail":"see the list"}'
     assert judge(401, {}, content, NOW).reason == "HTTP 401 unauthorized: The key is wrong (see the list)"
     assert judge(502, {}, b"<html>", NOW).reason == "HTTP 502"
+
+
+def test_only_the_collector_itself_can_refuse_for_good() -> None:
+    """A 400 ends a batch if the collector says so; one of a proxy in between leaves it to be sent again."""
+    assert judge(400, {}, b'{"code":"malformed","message":"m","detail":"d"}', NOW).fate == "refused"
+    assert judge(400, {}, b"<html>The plain HTTP request was sent to HTTPS port", NOW).fate == "misconfigured"
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])

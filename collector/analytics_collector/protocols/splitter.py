@@ -11,7 +11,7 @@ from typing import Final
 
 import attrs
 
-_TOKEN: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|["\[\]{},:]', re.DOTALL)
+_TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},:]', re.DOTALL)
 _ARRAYS: Final = 1  # depth of the names
 _RECORDS: Final = 2  # depth of the records in an array
 
