@@ -5,6 +5,7 @@ Foreign errors are told apart here and nowhere else: `fault_of` is the one table
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import threading
@@ -21,6 +22,8 @@ from .sql import load
 
 Connection = psycopg.Connection[TupleRow]
 Fault = Literal["again", "away", "unmigrated", "refused", "bug"]
+
+logger = logging.getLogger("analytics_collector")
 
 _T = TypeVar("_T")
 _ATTEMPTS: Final = 5
@@ -91,7 +94,8 @@ class Database:
                     raise
                 pause = random.uniform(0, 0.05 * 2**attempt)
                 if fault != "again" or attempt == _ATTEMPTS or time.monotonic() + pause > deadline:
-                    raise _unavailable(fault, error) from error
+                    logger.warning("A request could not be served, as Postgres says: %s", _first_line(error))
+                    raise _unavailable(fault) from error
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
@@ -137,17 +141,16 @@ def connect(conninfo: str, **options: Any) -> Connection:
     try:
         return psycopg.connect(conninfo, connect_timeout=5, application_name="analytics-collector", **options)
     except psycopg.OperationalError as error:
-        raise _unavailable("away", error) from error
+        raise UnavailableError("The database is away", _first_line(error)) from error
 
 
-def _unavailable(fault: Fault, error: psycopg.Error) -> UnavailableError:
+def _unavailable(fault: Fault) -> UnavailableError:
+    """What a sender is told; the words of Postgres name hosts and users, and are for the log."""
     if fault == "unmigrated":
         return UnavailableError(
-            "The database has no analytics tables yet",
-            f"{_first_line(error)}; run `analytics-collector migrate`",
-            code="unmigrated",
+            "The database has no analytics tables yet", "run `analytics-collector migrate`", code="unmigrated"
         )
-    return UnavailableError("The database is away", f"{_first_line(error)}; send the same request again")
+    return UnavailableError("The database is away", "send the same request again")
 
 
 def _first_line(error: psycopg.Error) -> str:
