@@ -100,7 +100,10 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 def is_ready(cluster: Path) -> bool:
     """Whether the server says that it takes connections; asking by connecting would log each refusal."""
-    lines = _pid_file(cluster)
+    return _says_ready(_pid_file(cluster))
+
+
+def _says_ready(lines: list[str]) -> bool:
     return bool(lines) and lines[-1].strip() == "ready"
 
 
@@ -129,7 +132,8 @@ def _becomes_ready(process: subprocess.Popen[bytes], cluster: Path, deadline: fl
     """Wait until the server is ready; return False, with the server ended, if that does not come."""
     try:
         while process.poll() is None and time.monotonic() < deadline:
-            if is_ready(cluster) and _pid_file(cluster)[:1] == [str(process.pid)]:
+            lines = _pid_file(cluster)  # once: what a crash left behind says "ready", too, until it is replaced
+            if lines[:1] == [str(process.pid)] and _says_ready(lines):
                 return True
             time.sleep(_PAUSE)
     except BaseException:
