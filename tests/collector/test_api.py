@@ -6,8 +6,7 @@ import base64
 import json
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import closing
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -17,8 +16,6 @@ from flask.testing import FlaskClient
 from psycopg.sql import SQL, Composed
 
 from analytics_collector import reader
-from analytics_collector.app import create_app
-from analytics_collector.config import Settings
 from tests.conftest import ADMIN_KEY, READ_KEY, WRITE_KEY
 from tests.programs import Collector
 
@@ -53,14 +50,6 @@ def get(client: FlaskClient, path: str, **parameters: object) -> Any:
 
 
 # Who may come in
-
-
-@pytest.fixture(scope="module")
-def door(migrated_dsn: str) -> Iterator[FlaskClient]:
-    """The application over the session's database as it is: for requests that change nothing."""
-    app = create_app(Settings(database_url=migrated_dsn))
-    with closing(app.extensions["analytics_collector"].database):
-        yield app.test_client()
 
 
 @pytest.mark.parametrize(

@@ -58,14 +58,6 @@ def ago(**delta: float) -> str:
 # Who may come in
 
 
-@pytest.fixture(scope="module")
-def door(migrated_dsn: str) -> Iterator[FlaskClient]:
-    """The application over the session's database as it is: for requests of which only the answer matters."""
-    app = create_app(Settings(database_url=migrated_dsn))
-    with closing(app.extensions["analytics_collector"].database):
-        yield app.test_client()
-
-
 @pytest.mark.parametrize(
     "authorization",
     [
