@@ -13,20 +13,18 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ._client import Client
-from ._default import close, end_session, flush, identify, init, session, start_session, stats, track
+from ._default import aflush, close, end_session, flush, identify, init, session, start_session, stats, track
 from ._event import EventType
 from ._ledger import Report, Stats
 from .exceptions import AnalyticsError, ConfigError, EventError
-from .reader import Reader
 
 if TYPE_CHECKING:
-    from types import ModuleType
-
     from . import testing as testing
     from . import wsgi as wsgi
+    from .reader import Reader as Reader
 
 __all__ = [
     "AnalyticsError",
@@ -37,6 +35,7 @@ __all__ = [
     "Reader",
     "Report",
     "Stats",
+    "aflush",
     "close",
     "end_session",
     "flush",
@@ -51,8 +50,10 @@ __all__ = [
 logging.getLogger("analytics_sdk").addHandler(logging.NullHandler())
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import `analytics_sdk.wsgi` and `analytics_sdk.testing` when they are first used."""
+def __getattr__(name: str) -> Any:
+    """Import what not every process needs when it is first used."""
     if name in ("testing", "wsgi"):
         return importlib.import_module(f"{__name__}.{name}")
+    if name == "Reader":
+        return importlib.import_module(f"{__name__}.reader").Reader
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,119 +1,437 @@
-"""Where records wait: a queue bounded by count and by bytes, and the account of what became of them.
+"""Where records wait, in memory and on disk, and the account of what became of them.
 
-One lock for both, so that the account balances at any moment. Nothing under it blocks or does I/O.
+The queue is a row of segments; new records go to the last one, the live segment. One lock guards the queue and the
+account, so that the account balances at any moment. What is done under it is a matter of microseconds, but for the
+one system call that makes a record outlive the process.
 """
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import threading
 from collections import deque
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
 
-from ._ledger import Ledger, Stats
+from ._batch import Batch
+from ._ledger import DropReason, Ledger, Stats
+from ._segment import Segment
+from .exceptions import EventError
+
+if TYPE_CHECKING:
+    from ._spool import Spool
+
+_NEVER: Final = sys.maxsize
 
 
 class Buffer:
     """A bounded queue of encoded records.
 
     Args:
-        max_records: Most records that wait or are being sent.
+        max_records: Most records in memory, waiting or being sent.
         max_bytes: Most bytes of them.
+        full_batch: Records that are worth a request of their own.
+        notice: Called with the number of records that wait, at the first one and at a full batch.
+        spool: Where records go that must outlive the process, or that memory has no room for.
+        is_write_ahead: True writes every record to the spool before it is accepted; False only what does not fit.
     """
 
-    def __init__(self, max_records: int, max_bytes: int) -> None:
+    def __init__(
+        self,
+        max_records: int,
+        max_bytes: int,
+        full_batch: int,
+        notice: Callable[[int], None],
+        spool: Spool | None = None,
+        *,
+        is_write_ahead: bool = True,
+    ) -> None:
         self._max_records = max_records
         self._max_bytes = max_bytes
-        self._closed = False
+        self._full_batch = full_batch
+        self._notice = notice
+        self._spool = spool
+        self._is_write_ahead = is_write_ahead and spool is not None
+        self._segment_bytes = spool.segment_bytes if spool else 0
+        self._segments: deque[Segment] = deque()
+        self._adopted: Segment | None = None
+        self._is_closed = False
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
+        for segment in self._all_segments():
+            segment.leave()
         # Reentrant: a signal handler or a finalizer may track in the midst of a track() of the same thread.
         self._lock = threading.RLock()
-        self._waiting: deque[bytes] = deque()
-        self._in_hand = 0
-        self._bytes = 0
         self._ledger = Ledger()
+        self._accepted = 0
+        self._segments = deque()
+        self._adopted = None
+        self._live = self._first_segment()
+        self._in_hand: list[Batch] = []
+        self._room = -_NEVER if self._is_closed else self._max_bytes
+        self._taken = 0  # of those accepted here, how many have left the queue
+        # How many will have been accepted: when somebody must be told, when memory is full, when either is the case.
+        self._notice_at = 1
+        self._full_at = self._max_records
+        self._pause_at = 0
+        self._is_ended = False
 
-    def put(self, record: bytes) -> int:
+    def _first_segment(self) -> Segment:
+        """One in memory; or one that is full, so that the first record makes the first file."""
+        segment = Segment()
+        if self._is_write_ahead and not self._is_closed:
+            segment.is_durable, segment.size = True, _NEVER
+        else:
+            self._segments.append(segment)
+        return segment
+
+    def _all_segments(self) -> list[Segment]:
+        return [*self._segments, *([self._adopted] if self._adopted else [])]
+
+    # Records come in
+
+    def put(self, record: bytes) -> None:
         """Accept a record.
 
+        Raises:
+            EventError: There is no room for it, or the buffer is closed.
+        """
+        with self._lock:
+            live = self._live
+            room = self._room - len(record)
+            if room < 0 or self._accepted >= self._pause_at or (live.is_durable and not self._write(live, record)):
+                waiting = self._put_with_care(record, room)
+            else:
+                live.waiting.append(record)
+                live.owed += 1
+                self._room = room
+                self._accepted += 1
+                return
+        if waiting:
+            self._notice(waiting)
+
+    def _write(self, live: Segment, record: bytes) -> bool:
+        """Write a record that memory has room for to the live segment; False if that is full, or the disk is."""
+        if live.size > self._segment_bytes or live.unread:
+            return False
+        try:
+            live.write(record)
+        except OSError:  # which is told when it is tried with more care
+            return False
+        return True
+
+    def _put_with_care(self, record: bytes, room: int) -> int:
+        """Accept a record where there is more to it than one more for a live segment that has room.
+
         Returns:
-            How many wait now; 0 if it was not accepted, as the buffer is full or closed.
+            How many records wait, if that is worth a notice, else 0.
         """
-        size = len(record)
-        with self._lock:
-            waiting = self._waiting
-            if self._closed:
-                self._ledger.refused["closed"] += 1
-                return 0
-            if self._bytes + size > self._max_bytes or len(waiting) + self._in_hand >= self._max_records:
-                self._ledger.refused["buffer_full"] += 1
-                return 0
-            waiting.append(record)
-            self._bytes += size
-            self._ledger.accepted += 1
-            return len(waiting)
+        live = self._live
+        if live.is_durable and (live.size > self._segment_bytes or not self._try_to_write(live, record)):
+            live = self._next_live(record)
+        if room >= 0 and self._accepted < self._full_at and not live.unread:
+            live.waiting.append(record)
+            self._room = room
+        else:
+            live = self._put_without_memory(live, record)
+            self._full_at += 1
+        live.owed += 1
+        self._accepted += 1
+        return self._waiting_to_notice()
 
-    def close(self) -> None:
-        """Accept nothing any more; what was accepted before can still be taken."""
-        with self._lock:
-            self._closed = True
+    def _waiting_to_notice(self) -> int:
+        waiting = self._accepted - self._taken
+        is_due = self._accepted >= self._notice_at
+        if is_due:
+            self._notice_at = self._taken + self._full_batch if waiting < self._full_batch else _NEVER
+        self._pause_at = min(self._notice_at - 1, self._full_at)
+        return waiting if is_due else 0
 
-    @property
-    def is_closed(self) -> bool:
-        """Whether nothing is accepted any more."""
-        return self._closed
+    def _try_to_write(self, segment: Segment, record: bytes) -> bool:
+        assert self._spool is not None
+        try:
+            segment.write(record)
+        except OSError as error:
+            self._spool.report(error)
+            return False
+        return True
 
-    def take(self, max_records: int, max_bytes: int) -> list[bytes]:
-        """Take the oldest records in hand; they count as pending until they are settled.
+    def _next_live(self, record: bytes) -> Segment:
+        """A new live segment with a record written to it; one in memory if the disk takes none now."""
+        created = self._spool.create(len(record)) if self._spool else None
+        if created is not None and not self._try_to_write(created, record):
+            created.remove()
+            created = None
+        return self._make_live(created or Segment())
 
-        Args:
-            max_records: Most records.
-            max_bytes: Most bytes, though one record is always taken.
-        """
-        taken: list[bytes] = []
-        size = 0
-        with self._lock:
-            while self._waiting and len(taken) < max_records:
-                size += len(self._waiting[0])
-                if taken and size > max_bytes:
-                    break
-                taken.append(self._waiting.popleft())
-            self._in_hand += len(taken)
-        return taken
+    def _make_live(self, segment: Segment) -> Segment:
+        before, self._live = self._live, segment
+        if self._segments and self._segments[-1] is before and not before.owed:
+            self._segments.pop().remove()
+        self._segments.append(segment)
+        return segment
 
-    def settle(self, records: list[bytes], *, delivered: int = 0, duplicate: int = 0, rejected: int = 0) -> None:
-        """Book the fate of records taken in hand; what the three numbers leave open was given up."""
-        lost = len(records) - delivered - duplicate - rejected
-        with self._lock:
-            self._in_hand -= len(records)
-            self._bytes -= sum(map(len, records))
-            self._ledger.delivered += delivered
-            self._ledger.duplicate += duplicate
-            self._ledger.rejected += rejected
-            if lost:
-                self._ledger.dropped["refused"] += lost
+    def _put_without_memory(self, live: Segment, record: bytes) -> Segment:
+        """Leave a record on disk only; write it there now if it is not."""
+        if self._is_closed:
+            raise EventError("closed", "the client is closed")
+        if not live.is_durable:
+            live = self._next_live(record)
+            if not live.is_durable:
+                raise EventError("buffer_full", "the buffer is full: max_buffer_events or max_buffer_bytes is reached")
+        live.leave_unread(record)
+        return live
 
     def refuse(self, reason: str) -> None:
         """Book a record that was not accepted."""
         with self._lock:
             self._ledger.refused[reason] += 1
 
-    def stats(self) -> Stats:
-        """The account at this moment."""
+    def close(self) -> None:
+        """Accept nothing any more; what was accepted before can still be taken."""
         with self._lock:
-            return Stats(
-                accepted=self._ledger.accepted,
-                delivered=self._ledger.delivered,
-                duplicate=self._ledger.duplicate,
-                rejected=self._ledger.rejected,
-                dropped=dict(self._ledger.dropped),
-                pending=len(self._waiting) + self._in_hand,
-                refused=dict(self._ledger.refused),
+            self._is_closed = True
+            self._room = -_NEVER
+            if self._live.is_durable:
+                self._make_live(Segment())
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether nothing is accepted any more."""
+        return self._is_closed
+
+    @property
+    def is_ended(self) -> bool:
+        """Whether what was left has been given away."""
+        return self._is_ended
+
+    # Records go out; one thread at a time does that
+
+    def take(self, max_records: int, max_bytes: int, *, prefer_adopted: bool = False) -> Batch | None:
+        """Take the oldest records in hand; they count as pending until they are settled.
+
+        Args:
+            max_records: Most records.
+            max_bytes: Most bytes, though one record is always taken.
+            prefer_adopted: Whether those of a process that has ended come first.
+        """
+        for segment in self._sources(prefer_adopted=prefer_adopted):
+            while segment.waiting or segment.unread:
+                take = self._take_from_memory if segment.waiting else self._take_from_disk
+                if (batch := take(segment, max_records, max_bytes)) is not None:
+                    return batch
+        return None
+
+    def _sources(self, *, prefer_adopted: bool) -> list[Segment]:
+        with self._lock:
+            if self._is_ended:
+                return []
+            own = [segment for segment in self._segments if segment.waiting or segment.unread]
+            if not own:
+                self._notice_at = self._accepted + 1
+                self._pause_at = min(self._accepted, self._full_at)
+            adopted = [self._adopted] if self._adopted else []
+        return [*adopted, *own] if prefer_adopted else [*own, *adopted]
+
+    def _take_from_memory(self, segment: Segment, max_records: int, max_bytes: int) -> Batch:
+        taken: list[bytes] = []
+        size = 0
+        with self._lock:
+            while segment.waiting and len(taken) < max_records:
+                size += len(segment.waiting[0])
+                if taken and size > max_bytes:
+                    break
+                taken.append(segment.waiting.popleft())
+            return self._in_hands(Batch(taken, segment, in_memory=True))
+
+    def _take_from_disk(self, segment: Segment, max_records: int, max_bytes: int) -> Batch | None:
+        """Read outside the lock, as a disk may take its time; meanwhile `put()` only adds to what is unread."""
+        try:
+            records, passed = segment.read(max_records, max_bytes)
+        except OSError:
+            records, passed = [], 0
+        with self._lock:
+            if self._is_ended:
+                return None
+            passed = passed or segment.unread  # a file that ends early has lost the rest
+            segment.unread -= passed
+            if damaged := passed - len(records):
+                self._ledger.dropped["damaged"] += damaged
+                self._taken += damaged if segment is not self._adopted else 0
+                self._settle_in(segment, damaged)
+            return self._in_hands(Batch(records, segment, in_memory=False)) if records else None
+
+    def _in_hands(self, batch: Batch) -> Batch:
+        self._in_hand.append(batch)
+        if batch.segment is not self._adopted:
+            self._taken += len(batch.records)
+        return batch
+
+    def halve(self, batch: Batch) -> tuple[Batch, Batch]:
+        """Make two batches of one."""
+        halves = batch.halves()
+        with self._lock, contextlib.suppress(ValueError):  # not in hand any more, as the end came first
+            self._in_hand.remove(batch)
+            self._in_hand += halves
+        return halves
+
+    def settle(
+        self,
+        batch: Batch,
+        *,
+        delivered: int = 0,
+        duplicate: int = 0,
+        rejected: int = 0,
+        dropped: DropReason = "refused",
+    ) -> None:
+        """Book the fate of a batch; what the three numbers leave open was given up for the reason named."""
+        count = len(batch.records)
+        with self._lock:
+            if batch not in self._in_hand:  # the end of the process was faster, and has booked it
+                return
+            self._in_hand.remove(batch)
+            if batch.in_memory:
+                self._room += sum(map(len, batch.records))
+                self._full_at += count
+                self._pause_at = min(self._notice_at - 1, self._full_at)
+            self._ledger.delivered += delivered
+            self._ledger.duplicate += duplicate
+            self._ledger.rejected += rejected
+            if lost := count - delivered - duplicate - rejected:
+                self._ledger.dropped[dropped] += lost
+            self._settle_in(batch.segment, count)
+
+    def _settle_in(self, segment: Segment, count: int) -> None:
+        segment.owed -= count
+        if segment is not self._adopted:
+            self._ledger.settled += count
+        if not segment.owed:
+            self._clear(segment)
+
+    def _clear(self, segment: Segment) -> None:
+        """All of a segment is settled: its file has done its work."""
+        if segment is self._adopted:
+            self._adopted = None
+            segment.remove()
+        elif segment is not self._live:
+            self._segments.remove(segment)
+            segment.remove()
+        elif segment.is_durable:
+            self._empty_live()
+
+    def _empty_live(self) -> None:
+        try:
+            if self._is_write_ahead:
+                self._live.empty()
+                return
+        except OSError:
+            pass  # a new one will tell what is wrong with the disk
+        self._make_live(Segment())
+
+    # The spool's own work, outside of the lock
+
+    def adopt(self) -> bool:
+        """Take over a segment of a process that has ended, unless one is being sent already.
+
+        Returns:
+            Whether there is one to be sent now.
+        """
+        if self._spool is None or self._adopted is not None:
+            return self._adopted is not None
+        segment = self._spool.adopt()
+        if segment is None:
+            return False
+        with self._lock:
+            self._adopted = segment
+            self._ledger.adopted += segment.owed
+        return True
+
+    def tend(self) -> None:
+        """Go back to the disk once it is worth a try again, if every record has to be on it."""
+        if not self._is_write_ahead or self._live.is_durable or self._spool is None:
+            return
+        if (created := self._spool.create(0)) is not None:
+            with self._lock:
+                if not self._is_closed:
+                    self._make_live(created)
+                    return
+            created.remove()
+
+    def sync(self) -> None:
+        """Have the disk itself take what was written."""
+        with self._lock:
+            durable = [segment for segment in self._segments if segment.path and segment.owed]
+        for segment in durable:
+            segment.sync()
+
+    def end(self) -> None:
+        """Give away what is left: what is on disk stays there, the rest is written there or counted as lost.
+
+        Nothing is pending after it.
+        """
+        self.close()
+        with self._lock:
+            if self._is_ended:
+                return
+            self._is_ended = True
+            self._give_away(list(self._only_in_memory()))
+            self._in_hand.clear()
+            for segment in self._all_segments():
+                segment.unread = segment.owed
+                segment.waiting.clear()
+                segment.leave()
+
+    def _only_in_memory(self) -> Iterator[tuple[bytes, DropReason]]:
+        """Records that end with the process, and what they are lost as."""
+        for segment in self._segments:
+            if not segment.is_durable:
+                for batch in self._in_hand:
+                    if batch.segment is segment:
+                        yield from ((record, batch.loss) for record in batch.records)
+                yield from ((record, "exit") for record in segment.waiting)
+                segment.owed = 0
+
+    def _give_away(self, leftovers: list[tuple[bytes, DropReason]]) -> None:
+        refuge = None
+        if leftovers and self._spool is not None:
+            refuge = self._spool.create(sum(len(record) for record, _ in leftovers))
+        for record, reason in leftovers:
+            if refuge is not None and self._try_to_write(refuge, record):
+                refuge.owed += 1
+            else:
+                self._ledger.dropped[reason] += 1
+                self._ledger.settled += 1
+        if refuge is not None:
+            self._segments.append(refuge)
+
+    # The account
+
+    def stats(self, altered: int = 0) -> Stats:
+        """The account at this moment.
+
+        Args:
+            altered: Values that became a marker, as the encoder has counted them.
+        """
+        with self._lock:
+            segments = self._all_segments()
+            in_hand = sum(len(batch.records) for batch in self._in_hand)
+            return self._ledger.stats(
+                accepted=self._accepted + self._ledger.adopted,
+                pending=in_hand + sum(len(segment.waiting) for segment in segments),
+                spooled=sum(segment.unread for segment in segments),
+                altered=altered,
             )
 
     @property
-    def settled(self) -> int:
-        """Records whose fate is known."""
+    def progress(self) -> tuple[int, int]:
+        """How many records of this process's own were accepted, and how many of them are settled."""
         with self._lock:
-            return self._ledger.settled
+            return self._accepted, self._ledger.settled
+
+    @property
+    def has_adopted(self) -> bool:
+        """Whether records of a process that has ended are on their way."""
+        return self._adopted is not None

@@ -1,43 +1,35 @@
-"""The client: puts the parts together and has the methods that applications call."""
+"""The client: the methods that applications call."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
-import logging
-import os
-import sys
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from . import _event, _ids
-from ._buffer import Buffer
 from ._config import make_config
+from ._engine import Engine, engine_for
 from ._event import UserId
+from ._hooks import is_sampled
 from ._ledger import Report, Stats
-from ._scope import Scope, Started, current, entered
-from ._transport import HttpTransport, Transport
-from ._worker import Worker
+from ._process import here, notice_fork
+from ._scope import Scope, current, entered
 from .exceptions import EventError
 
-logger = logging.getLogger("analytics_sdk")
+if TYPE_CHECKING:
+    from ._transport import Transport
 
 now: Final = functools.partial(datetime.now, UTC)
-
-# All that are not closed. Not weakly: a client that goes out of scope has accepted events all the same.
-_clients: Final[set[Client]] = set()
-_knows_multiprocessing = False
 
 
 class Client:
     """Tracks events and sees to it that the collector gets each of them exactly once.
 
     Nothing starts and nothing connects before the first event. Safe to use from any number of threads, and after
-    a fork.
+    a fork. Clients with the same settings share one engine, so that making one is cheap.
 
     Args:
         url: Where the collector is; ANALYTICS_URL if left out.
@@ -49,6 +41,8 @@ class Client:
         ConfigError: A setting is missing or makes no sense.
     """
 
+    _engine: Engine
+
     def __init__(
         self,
         url: str | None = None,
@@ -58,22 +52,13 @@ class Client:
         **options: Any,
     ) -> None:
         given = {"url": url, "write_key": write_key, **options}
-        self._config = make_config(given, needs_collector=transport is None)
-        self._buffer = Buffer(self._config.max_buffer_events, self._config.max_buffer_bytes)
-        self._transport = transport or HttpTransport(
-            self._config.url, self._config.write_key, connect_timeout=self._config.connect_timeout
-        )
-        self._worker = Worker(self._config, self._buffer, self._transport)
-        self._started = Started()
-        self._warned = False
-        self._pid = os.getpid()
-        _clients.add(self)
-        _end_with_multiprocessing()
+        config = make_config(given, needs_collector=transport is None)
+        self._engine = engine_for(self, config, transport)
 
     @property
     def enabled(self) -> bool:
         """Whether anything is tracked at all."""
-        return self._config.enabled
+        return self._engine.config.enabled
 
     def track(
         self,
@@ -105,10 +90,11 @@ class Client:
         Raises:
             EventError: The event was not accepted; only with `strict=True`.
         """
+        engine = self._engine
         try:
-            if self._pid != os.getpid():
-                self._notice_fork()
-            scope = current.get() if session_id is None else self._scope_of(session_id)
+            if not here[0]:
+                notice_fork()
+            scope = current.get() if session_id is None else engine.scope_of(session_id)
             if scope is not None:
                 scope.tracked = True
                 session_id = scope.session_id
@@ -116,11 +102,17 @@ class Client:
                 ip_address = scope.ip_address if ip_address is None else ip_address
             event_id = _ids.event_id(time.time_ns()) if event_id is None else _ids.named_event_id(str(event_id))
             moment = now() if created_at is None else _event.utc_moment(created_at)
-            line = _event.event_line(event_id, event_type, moment, session_id, user_id, ip_address, event_data)
-            return event_id if self._accept(line) else None
+            line = _event.event_line(
+                engine.encoder, event_id, event_type, moment, session_id, user_id, ip_address, event_data
+            )
+            if not engine.is_plain:
+                key = session_id or (event_id if user_id is None else str(user_id))
+                return self._accept_screened(engine, key, line)
+            engine.put(line)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is not the host's to handle
             self._refuse(error)
             return None
+        return event_id
 
     def identify(
         self, user_id: UserId, traits: Mapping[str, Any] | None = None, *, session_id: str | None = None
@@ -137,18 +129,20 @@ class Client:
         Raises:
             EventError: Only with `strict=True`.
         """
+        engine = self._engine
         try:
-            if self._pid != os.getpid():
-                self._notice_fork()
-            scope = current.get() if session_id is None else self._scope_of(session_id)
+            if not here[0]:
+                notice_fork()
+            scope = current.get() if session_id is None else engine.scope_of(session_id)
             if scope is not None:
                 session_id = scope.session_id
                 scope.user_id = _event.checked_user_id(user_id)
                 scope.tracked = True
             if session_id is not None:
-                self._accept(_event.session_line(session_id, user_id=user_id))
+                self._accept(engine, session_id, _event.session_line(engine.encoder, session_id, user_id=user_id))
             if traits:
-                self._accept(_event.user_line(user_id, traits, now()))
+                line = _event.user_line(engine.encoder, user_id, traits, now())
+                self._accept(engine, session_id or str(user_id), line)
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
 
@@ -174,7 +168,7 @@ class Client:
             user_id=user_id, user_agent=user_agent, referrer=referrer, ip_address=ip_address, session_id=session_id
         )
         try:
-            with entered(self._started.get(started) or Scope(started, user_id, ip_address)):
+            with entered(self._engine.started.get(started) or Scope(started, user_id, ip_address)):
                 yield started
         finally:
             if session_id is None:
@@ -198,6 +192,7 @@ class Client:
         Raises:
             EventError: Only with `strict=True`.
         """
+        engine = self._engine
         started = _ids.session_id(time.time_ns())
         try:
             user_id = None if user_id is None else _event.checked_user_id(user_id)
@@ -205,19 +200,20 @@ class Client:
             self._refuse(error)
             user_id = None
         try:
-            if self._pid != os.getpid():
-                self._notice_fork()
+            if not here[0]:
+                notice_fork()
             if session_id is not None:
                 started = _event.checked_session_id(session_id)
             line = _event.session_line(
+                engine.encoder,
                 started,
                 user_id=user_id,
                 started_at=now() if started_at is None else _event.utc_moment(started_at),
                 user_agent=user_agent,
                 referrer=referrer,
             )
-            self._started.add(Scope(started, user_id, ip_address))
-            self._accept(line)
+            engine.started.add(Scope(started, user_id, ip_address))
+            self._accept(engine, started, line)
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
         return started
@@ -228,126 +224,78 @@ class Client:
         Raises:
             EventError: Only with `strict=True`.
         """
+        engine = self._engine
         try:
-            if self._pid != os.getpid():
-                self._notice_fork()
-            self._started.forget(session_id)
-            self._accept(_event.session_line(session_id, ended_at=now()))
+            if not here[0]:
+                notice_fork()
+            engine.started.forget(session_id)
+            self._accept(engine, session_id, _event.session_line(engine.encoder, session_id, ended_at=now()))
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
 
     def flush(self, timeout: float = 5.0) -> Report:
-        """Send what waits, here and now, and return when all that was accepted before has arrived.
+        """Send what waits, and return when all that was accepted before has arrived.
+
+        With a spool, what processes that have ended left in it is sent, too.
 
         Args:
             timeout: Seconds after which it returns all the same; what is left is sent in the background.
         """
-        started = time.monotonic()
-        before = self._buffer.stats()
-        self._worker.drain(before.accepted, started + min(timeout, threading.TIMEOUT_MAX))
-        after = self._buffer.stats()
-        return Report(
-            delivered=after.delivered + after.duplicate - before.delivered - before.duplicate,
-            rejected=after.rejected - before.rejected,
-            pending=after.pending,
-            elapsed=time.monotonic() - started,
-        )
+        return self._engine.flush(timeout)
+
+    async def aflush(self, timeout: float = 5.0) -> Report:
+        """As `flush()`, for coroutines: the event loop goes on meanwhile.
+
+        Args:
+            timeout: Seconds after which it returns all the same.
+        """
+        import asyncio  # not needed by a host without it
+
+        return await asyncio.to_thread(self.flush, timeout)
 
     def close(self, timeout: float = 2.0) -> Report:
         """Accept nothing any more, send what waits, and let go of thread and connections.
 
-        Called at the end of the process with `exit_timeout`, unless you did before.
+        Called at the end of the process with `exit_timeout`, unless you did before. Another client with the same
+        settings goes on as before.
 
         Args:
-            timeout: Seconds after which it returns all the same; what is left is counted and reported.
+            timeout: Seconds after which it returns all the same; what is left stays in the spool, or is counted and
+                reported.
         """
-        already = self._buffer.is_closed
-        self._buffer.close()
-        self._worker.stop()
-        report = self.flush(timeout)
-        if report.pending and not already:
-            logger.warning("%d records could not be sent within %.1f seconds and are lost.", report.pending, timeout)
-        if not report.pending:
-            self._transport.close()
-            _clients.discard(self)
-        return report
+        engine = self._engine
+        self._engine = engine.without_put()
+        return engine.leave(self, timeout)
 
     def stats(self) -> Stats:
-        """The account of all records so far, in this process."""
-        return self._buffer.stats()
+        """The account of all records so far, in this process; clients with the same settings have one account."""
+        return self._engine.stats()
 
-    def _scope_of(self, session_id: str) -> Scope | None:
-        """The scope of a session that is given by its id."""
-        scope = current.get()
-        return scope if scope is not None and scope.session_id == session_id else self._started.get(session_id)
+    def _accept(self, engine: Engine, key: str, line: bytes) -> None:
+        """Accept what is said of a session or a user, if the session is one that is tracked."""
+        if engine.config.enabled and is_sampled(key, engine.config.sample_rate):
+            engine.put(line)
 
-    def _accept(self, record: bytes) -> bool:
-        if not self._config.enabled:
-            return False
-        if len(record) > self._config.max_event_bytes:
-            raise EventError("too_large", f"{len(record)} bytes are more than max_event_bytes")
-        waiting = self._buffer.put(record)
-        if waiting == 0 and self._buffer.is_closed:
-            raise EventError("closed", "the client is closed")
-        if waiting == 0:
-            raise EventError("buffer_full", "the buffer is full")
-        if waiting == 1 or waiting % self._config.max_batch_events == 0:
-            self._worker.notice(waiting)
-        return True
+    def _accept_screened(self, engine: Engine, key: str, line: bytes) -> str | None:
+        """Accept an event that is in the sample and that `before_send` lets pass."""
+        if not engine.config.enabled:
+            return None
+        if not is_sampled(key, engine.config.sample_rate):
+            engine.buffer.refuse("sampled_out")
+            return None
+        event = engine.hooks.screened(_event.as_stored(line))
+        if event is None:
+            engine.buffer.refuse("before_send")
+            return None
+        engine.put(_event.line_of(engine.encoder, event))
+        return str(event["event_id"])
 
     def _refuse(self, error: Exception) -> None:
+        engine = self._engine
+        if not engine.config.enabled:
+            return
         reason = error.reason if isinstance(error, EventError) else "invalid"
-        if reason not in ("buffer_full", "closed"):  # which the buffer has booked itself
-            self._buffer.refuse(reason)
-        if self._config.strict:
+        engine.buffer.refuse(reason)
+        engine.hooks.refused(reason)
+        if engine.config.strict:
             raise error if isinstance(error, EventError) else EventError(reason, repr(error)) from error
-        if not self._warned:
-            self._warned = True
-            logger.warning("An event was not accepted (%s); stats() counts any further ones.", reason)
-
-    def _notice_fork(self) -> None:
-        """Python tells of its own forks (`_after_fork`); those of a server written in C show by the pid alone."""
-        _ids.reseed()
-        self._begin_anew()
-
-    def _begin_anew(self) -> None:
-        """In a forked child: what the parent has in hand is the parent's to send."""
-        self._buffer.reset()
-        self._transport.reset()
-        self._worker.reset()
-        self._pid = os.getpid()
-
-
-def _after_fork() -> None:
-    _ids.reseed()
-    for client in list(_clients):
-        client._begin_anew()  # noqa: SLF001  # our own class
-    _end_with_multiprocessing()
-
-
-def _end_with_multiprocessing() -> None:
-    """A child of `multiprocessing` ends without atexit; its own finalizers are run.
-
-    A forked child forgets those that it inherits just before it runs the hooks of `register_after_fork`.
-    """
-    global _knows_multiprocessing
-    util = sys.modules.get("multiprocessing.util")
-    if util is None or _knows_multiprocessing:
-        return
-    _knows_multiprocessing = True
-    util.register_after_fork(_at_exit, lambda at_exit: util.Finalize(None, at_exit, exitpriority=0))
-    if sys.modules["multiprocessing"].parent_process() is not None:
-        util.Finalize(None, _at_exit, exitpriority=0)
-
-
-def _at_exit() -> None:
-    """Send what is left, in this thread: an interpreter that shuts down starts no new ones."""
-    started = time.monotonic()
-    for client in list(_clients):
-        if client.stats().pending and not client._buffer.is_closed:  # noqa: SLF001  # our own class
-            budget = client._config.exit_timeout  # noqa: SLF001  # our own class
-            client.close(max(0.0, started + budget - time.monotonic()))
-
-
-os.register_at_fork(after_in_child=_after_fork)
-atexit.register(_at_exit)

@@ -152,3 +152,29 @@ def _key(key: Any) -> str:
 
 def _marker(value: Any) -> str:
     return f"<{type(value).__name__}>"
+
+
+class Encoder:
+    """Stand-in until the real one is here."""
+
+    altered = 0
+
+    def __init__(self, *, convert=None, redaction=None, max_bytes=0):
+        self._max = max_bytes
+
+    def encode(self, record, data):
+        from .exceptions import EventError
+
+        text = encode(record)
+        if len(text) > self._max:
+            raise EventError("too_large", "too large")
+        return text
+
+
+def as_object(value: Any) -> Any:
+    text = encode(value)
+    if text.startswith(b"{"):
+        return msgspec.json.decode(text)
+    from .exceptions import EventError
+
+    raise EventError("invalid", f"event_data and traits are mappings with string keys, not {type(value).__name__}")

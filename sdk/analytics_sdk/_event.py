@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import enum
 import functools
-import ipaddress
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from ._encoder import encode
+from ._encoder import Encoder, as_object
 from .exceptions import EventError
 
 UserId = int | str | UUID
@@ -36,19 +36,12 @@ class EventType(enum.StrEnum):
     LOGOUT = "logout"
 
 
-class SessionLine(bytes):
-    """The bytes of a session record; those of an event are plain bytes."""
-
-    __slots__ = ()
+# The field that comes first tells the kinds of records apart (_batch.py), and has no default, so it is always there.
 
 
-class UserLine(bytes):
-    """The bytes of a user record."""
+class Event(msgspec.Struct, omit_defaults=True, gc=False):
+    """What happened: one row of analytics_event."""
 
-    __slots__ = ()
-
-
-class _Event(msgspec.Struct, omit_defaults=True):
     event_id: str
     event_type: str
     created_at: datetime
@@ -58,7 +51,9 @@ class _Event(msgspec.Struct, omit_defaults=True):
     event_data: Any = None
 
 
-class _Session(msgspec.Struct, omit_defaults=True):
+class Session(msgspec.Struct, omit_defaults=True):
+    """What is known of a session."""
+
     session_id: str
     user_id: int | str | None = None
     started_at: datetime | None = None
@@ -67,13 +62,16 @@ class _Session(msgspec.Struct, omit_defaults=True):
     referrer: str = ""
 
 
-class _User(msgspec.Struct):
+class User(msgspec.Struct):
+    """What is known of a user."""
+
     user_id: int | str
     traits: Any
     updated_at: datetime
 
 
 def event_line(
+    encoder: Encoder,
     event_id: str,
     event_type: str,
     created_at: datetime,
@@ -89,22 +87,22 @@ def event_line(
     """
     if not (isinstance(event_type, str) and 0 < len(event_type) <= MAX_EVENT_TYPE):
         raise EventError("invalid", f"event_type is a string of 1 to {MAX_EVENT_TYPE} characters, not {event_type!r}")
-    if event_data is not None and not isinstance(event_data, dict):
-        event_data = _as_object(event_data)
-    return encode(
-        _Event(
-            event_id,
-            event_type,
-            created_at,
-            None if session_id is None else checked_session_id(session_id),
-            None if user_id is None else checked_user_id(user_id),
-            None if ip_address is None else valid_address(str(ip_address)),
-            event_data,
-        )
+    if event_data is not None and type(event_data) is not dict:
+        event_data = as_object(event_data)
+    event = Event(
+        event_id,
+        event_type,
+        created_at,
+        None if session_id is None else checked_session_id(session_id),
+        None if user_id is None else checked_user_id(user_id),
+        None if ip_address is None else valid_address(str(ip_address)),
+        event_data,
     )
+    return encoder.encode(event, event_data)
 
 
 def session_line(
+    encoder: Encoder,
     session_id: str,
     *,
     user_id: UserId | None = None,
@@ -112,7 +110,7 @@ def session_line(
     ended_at: datetime | None = None,
     user_agent: str | None = None,
     referrer: str | None = None,
-) -> SessionLine:
+) -> bytes:
     """Encode what is known of a session.
 
     Raises:
@@ -120,17 +118,45 @@ def session_line(
     """
     user = None if user_id is None else checked_user_id(user_id)
     agent, page = (str(text) if text else "" for text in (user_agent, referrer))
-    record = _Session(checked_session_id(session_id), user, started_at, ended_at, agent, page)
-    return SessionLine(encode(record))
+    return encoder.encode(Session(checked_session_id(session_id), user, started_at, ended_at, agent, page), None)
 
 
-def user_line(user_id: UserId, traits: Any, updated_at: datetime) -> UserLine:
+def user_line(encoder: Encoder, user_id: UserId, traits: Any, updated_at: datetime) -> bytes:
     """Encode the traits of a user.
 
     Raises:
         EventError: The id is unusable, or the traits are no mapping.
     """
-    return UserLine(encode(_User(checked_user_id(user_id), _as_object(traits), updated_at)))
+    traits = as_object(traits)
+    return encoder.encode(User(checked_user_id(user_id), traits, updated_at), traits)
+
+
+def as_stored(line: bytes) -> dict[str, Any]:
+    """An encoded event in plain values, which are nobody's but the receiver's."""
+    event: dict[str, Any] = msgspec.json.decode(line)
+    return event
+
+
+def line_of(encoder: Encoder, event: Mapping[str, Any]) -> bytes:
+    """Encode an event that `as_stored()` gave and that was changed since.
+
+    Raises:
+        EventError: It is no event any more; says which field and why.
+    """
+    try:
+        made = msgspec.convert(event, Event)
+    except msgspec.ValidationError as error:
+        raise EventError("invalid", f"what before_send returned is no event: {error}") from error
+    return event_line(
+        encoder,
+        made.event_id,
+        made.event_type,
+        utc_moment(made.created_at),
+        made.session_id,
+        made.user_id,
+        made.ip_address,
+        made.event_data,
+    )
 
 
 def checked_user_id(user_id: UserId) -> int | str:
@@ -165,6 +191,8 @@ def valid_address(text: str) -> str | None:
 
     A useless address is left out, rather than lose the event to it.
     """
+    import ipaddress  # not needed by a process that only imports us
+
     try:
         return str(ipaddress.ip_address(text[:64].partition("%")[0]))
     except ValueError:
@@ -183,10 +211,3 @@ def utc_moment(moment: datetime) -> datetime:
     utc = moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
     return datetime.combine(utc.date(), utc.timetz())  # no subclass, which the encoder would not know
 
-
-def _as_object(value: Any) -> Any:
-    """Anything that becomes a JSON object: mappings, dataclasses, attrs classes, structs."""
-    text = encode(value)
-    if text.startswith(b"{"):
-        return msgspec.Raw(text)
-    raise EventError("invalid", f"event_data and traits are mappings with string keys, not {type(value).__name__}")

@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
-import base64
 import functools
-import random
-import secrets
+import os
 import uuid
-from operator import itemgetter
+from collections.abc import Callable
 from typing import Final
 
-# A generator of our own: the host may call random.seed(), and equal ids would be one event.
-_random: Final = random.Random()
-
-_cut: Final = itemgetter(slice(0, 3), slice(3, 6), slice(6, 18))  # one call, where three slices are three
-
 _NAMESPACE: Final = uuid.UUID("a6ea7c4b-63d2-5f0e-9d0c-6c6d1d6b7a11")
+_BLOCK: Final = 4096  # ids that share their random part, the most that 12 bits can count
+
+
+def _new_block() -> Callable[[], str]:
+    """Make what gives the ends of the next 4,096 ids: a counter, then 60 bits from the operating system.
+
+    All of it is C, so that a call is one step that neither a thread nor a signal handler can come between. The
+    host's `random.seed()` has no say in it: equal ids would be one event.
+    """
+    tail = os.urandom(8).hex()
+    return map(f"-7%03x-8{tail[:3]}-{tail[3:15]}".__mod__, range(_BLOCK)).__next__
+
+
+_next_end = _new_block()
 
 
 def reseed() -> None:
     """In a forked child: go another way than the parent, and than its other children."""
-    _random.seed()
+    global _next_end
+    _next_end = _new_block()
 
 
 def event_id(unix_ns: int) -> str:
-    """Make a UUID version 7 (RFC 9562, section 5.7).
+    """Make a UUID version 7 with a counter behind the time (RFC 9562, sections 5.7 and 6.2, method 1).
 
     Args:
         unix_ns: Nanoseconds since 1970.
     """
-    # Of the variant's digit only the two fixed bits are set: 72 random bits are enough, and a digit is one cut.
-    rand_a, rand_b, rand_c = _cut(_random.getrandbits(72).to_bytes(9, "big").hex())
-    return f"{_beginning(unix_ns // 1_000_000)}-7{rand_a}-8{rand_b}-{rand_c}"
+    try:
+        return _beginning(unix_ns // 1_000_000) + _next_end()
+    except StopIteration:
+        reseed()
+        return event_id(unix_ns)
 
 
 @functools.lru_cache(maxsize=4)
@@ -54,5 +64,7 @@ def session_id(unix_ns: int) -> str:
     Args:
         unix_ns: Nanoseconds since 1970.
     """
+    import base64  # not needed by a host without sessions
+
     time = (unix_ns // 1_000_000).to_bytes(6, "big")
-    return base64.b32hexencode(time + secrets.token_bytes(9)).decode().lower()
+    return base64.b32hexencode(time + os.urandom(9)).decode().lower()

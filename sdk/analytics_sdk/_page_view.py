@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import parse_qsl
 
-import attrs
+import msgspec
 
 DEFAULT_EXCLUDE: Final = ("/static/*", "/favicon.ico", "/robots.txt", "/healthz", "/readyz", "/metrics")
 
@@ -24,8 +24,7 @@ _LONGEST_ADDRESS: Final = 64  # characters, with port and zone; what is remember
 _HTML: Final = ("text/html", "application/xhtml+xml")
 
 
-@attrs.frozen
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """What is looked at of a request.
 
     Attributes:

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import Final
 
-import attrs
+import msgspec
 
 from ._event import UserId
 
 _MOST_STARTED: Final = 10_000  # sessions
 
 
-@attrs.define
-class Scope:
+class Scope(msgspec.Struct):
     """The session that is going on here.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Sends what waits: from a thread of its own, or from whoever drains.
+"""Sends what waits, from a thread of its own; from the thread of whoever asks, where there can be none.
 
 One batch is under way at a time, so what happened first is stored first. A batch leaves the worker's hands only
 when its fate is known; whoever sends holds the sending lock, and every wait has an end.
@@ -7,164 +7,339 @@ when its fate is known; whoever sends holds the sending lock, and every wait has
 from __future__ import annotations
 
 import logging
-import random
+import queue
 import threading
 import time
 from collections import deque
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Literal
 
+from . import _process
 from ._batch import Batch
 from ._buffer import Buffer
 from ._config import Config
+from ._hooks import Hooks
 from ._retry import pause_before
 from ._transport import Outcome, Transport
 
 logger = logging.getLogger("analytics_sdk")
 
-_IDLE: Final = Outcome(fate="stored")
+_REST: Final = 60.0  # seconds without a record, after which the thread looks whether anybody still needs it
+_ADOPT_INTERVAL: Final = 10.0  # seconds between two looks for segments of processes that have ended
+
+_Word = Literal["first", "full", "now", "stop"]
+
+
+class _Waiter:
+    """Somebody who waits until so many records are settled."""
+
+    def __init__(self, goal: int, *, with_adopted: bool) -> None:
+        self.goal = goal
+        self.with_adopted = with_adopted
+        self.reached = threading.Event()
 
 
 class Worker:
-    """Takes records from the buffer and sends them until their fate is known."""
+    """Takes records from the buffer and sends them until their fate is known.
 
-    def __init__(self, config: Config, buffer: Buffer, transport: Transport) -> None:
+    Args:
+        config: How often, how many, how long.
+        buffer: Where the records are.
+        transport: What sends.
+        hooks: What is told of losses.
+        retire: Called when nothing has waited for a while; returns True if the thread may end.
+    """
+
+    def __init__(
+        self, config: Config, buffer: Buffer, transport: Transport, hooks: Hooks, retire: Callable[[], bool]
+    ) -> None:
         self._config = config
         self._buffer = buffer
         self._transport = transport
+        self._hooks = hooks
+        self._retire = retire
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, with new locks and no thread: what a forked child inherits is the parent's."""
-        self._sending = threading.Lock()
-        self._starting = threading.RLock()
-        self._filled = threading.Event()
-        self._hurry = threading.Event()
-        self._stopping = threading.Event()
-        self._batches: deque[Batch] = deque()
-        self._failures = 0
+        """Begin anew, with new locks and no thread: what a forked child inherits is the parent's.
+
+        The tools of the thread are made with the thread: gevent may patch them between here and there, and a lock
+        of before would stop the whole process where one of after lets others run.
+        """
+        self._guard = threading.RLock()
         self._thread: threading.Thread | None = None
+        self._words: queue.SimpleQueue[_Word] | None = None
+        self._sending: threading.Lock | None = None
+        self._batches: deque[Batch] = deque()
+        self._suspects: deque[Batch] = deque()
+        self._waiters: deque[_Waiter] = deque()
+        self._failures = 0
+        self._not_before = 0.0  # when Retry-After lets us try again, on the clock of time.monotonic()
+        self._adopt_at = self._sync_at = 0.0
+        self._takes_adopted = False
+        self._is_stopping = False
+
+    # Told by others
 
     def notice(self, waiting: int) -> None:
-        """Look after records that wait; called with their number now and then: at the first, and at each full batch."""
+        """Look after records that wait; called with their number at the first, and at each full batch."""
         self._start()
-        self._filled.set()
-        if waiting >= self._config.max_batch_events:
-            self._hurry.set()
+        self._tell("full" if waiting >= self._config.max_batch_events else "first")
 
-    def drain(self, goal: int, deadline: float) -> None:
-        """Send in the calling thread until so many records are settled, or until the deadline.
+    def drain(self, goal: int, deadline: float, *, with_adopted: bool = False, is_last: bool = False) -> None:
+        """Return when so many records are settled, or at the deadline.
+
+        The thread sends and the caller waits, as the caller can give up at any moment; a request cannot.
 
         Args:
-            goal: Records settled since the beginning.
+            goal: Records of this process, settled since the beginning.
             deadline: On the clock of `time.monotonic()`, in seconds.
+            with_adopted: Whether to wait for the records of processes that have ended, too.
+            is_last: Whether there is no later, so that one try is made even if Retry-After asks us to wait.
         """
-        while self._buffer.settled < goal and (left := deadline - time.monotonic()) > 0:
-            if not self._sending.acquire(timeout=left):
-                return
-            try:
-                outcome = self._send_one(min(self._config.read_timeout, max(0.1, deadline - time.monotonic())))
-            finally:
-                self._sending.release()
-            if outcome is _IDLE:
-                return
-            if outcome.fate in ("again", "misconfigured"):
-                time.sleep(max(0.0, min(self._pause(outcome), deadline - time.monotonic())))
+        waiter = _Waiter(goal, with_adopted=with_adopted)
+        if is_last:
+            self._not_before = 0.0
+        if with_adopted:
+            self._adopt_at = 0.0
+        if self._thread is None or self._thread is threading.current_thread():
+            self._drain_here(waiter, deadline)
+            return
+        self._waiters.append(waiter)
+        self._tell("now")
+        waiter.reached.wait(max(0.0, deadline - time.monotonic()))
+        self._waiters.remove(waiter)
 
     def stop(self) -> None:
         """Let the thread end after the request that is under way."""
-        self._stopping.set()
-        self._filled.set()
-        self._hurry.set()
+        self._is_stopping = True
+        if self._thread is None:
+            self._transport.close()
+        self._tell("stop")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
+    def _tell(self, word: _Word) -> None:
+        if self._words is not None:
+            self._words.put(word)
+
+    # The thread
 
     def _start(self) -> None:
-        """Start the thread, once; in an interpreter that is shutting down there is none, and `close()` drains."""
-        with self._starting:
-            if self._thread is not None and self._thread.is_alive():
+        """Start the thread, once; in an interpreter that is shutting down there is none, and `close()` sends."""
+        with self._guard:
+            if self._thread is not None or self._is_stopping or _process.lacks_threads():
                 return
-            thread = threading.Thread(target=self._run, name="analytics_sdk", daemon=True)
+            self._make_tools()
+            self._thread = threading.Thread(target=self._run, name="analytics_sdk", daemon=True)
             try:
-                thread.start()
+                self._thread.start()
+                _process.prepare_for_sigterm()
             except RuntimeError:
-                return
-            self._thread = thread
+                self._thread = None
+
+    def _make_tools(self) -> None:
+        self._words = queue.SimpleQueue()  # its put() is reentrant: a signal handler may track
+        self._sending = threading.Lock()
 
     def _run(self) -> None:
-        while not self._stopping.is_set():
-            self._filled.wait()
-            self._filled.clear()
-            self._hurry.wait(self._config.flush_interval)
-            self._hurry.clear()
-            self._send_all()
+        try:
+            while not self._is_stopping and self._turn():
+                pass
+        finally:
+            self._thread = None
+            if self._is_stopping:
+                self._transport.close()
+
+    def _turn(self) -> bool:
+        """Wait for a word and do what it asks for; False if nobody needs the thread any more."""
+        try:
+            if self._wait_for_work():
+                self._send_all()
+            elif self._retire():
+                return False
+        except Exception:  # a bug of ours; the records are still there, and so must the thread be
+            logger.exception("The worker stumbled; it goes on.")
+            time.sleep(1.0)
+        return True
+
+    def _wait_for_work(self) -> bool:
+        """Wait until there is something to send and it has had its time to gather company."""
+        word = self._next_word(self._rest())
+        if word == "first":
+            gathered = time.monotonic() + self._config.flush_interval
+            while word == "first" and (left := gathered - time.monotonic()) > 0:
+                word = self._next_word(left) or "full"
+        self._tend_spool()
+        return word is not None or self._buffer.has_adopted
+
+    def _rest(self) -> float:
+        if self._config.spool_fsync and self._config.spool:
+            return self._config.spool_fsync
+        return _ADOPT_INTERVAL if self._config.spool else _REST
+
+    def _next_word(self, timeout: float) -> _Word | None:
+        assert self._words is not None
+        try:
+            return self._words.get(timeout=timeout)
+        except queue.Empty:
+            return None
+
+    def _tend_spool(self) -> None:
+        """What the spool needs now and then."""
+        if not self._config.spool:
+            return
+        now = time.monotonic()
+        self._buffer.tend()
+        if now >= self._adopt_at:
+            self._adopt_at = 0.0 if self._buffer.adopt() else now + _ADOPT_INTERVAL
+        if self._config.spool_fsync and now >= self._sync_at:
+            self._sync_at = now + self._config.spool_fsync
+            self._buffer.sync()
 
     def _send_all(self) -> None:
-        while not self._stopping.is_set():
+        assert self._sending is not None
+        while not self._is_stopping:
             with self._sending:
-                outcome = self._send_one(self._config.read_timeout)
-            if outcome is _IDLE:
+                pause = self._send_one(self._config.read_timeout)
+            self._tend_spool()
+            self._tell_waiters()
+            if pause is None:
                 return
-            if outcome.fate in ("again", "misconfigured"):
-                self._stopping.wait(self._pause(outcome))  # full batches do not cut it short, only the end does
+            self._pause(pause)
 
-    def _send_one(self, timeout: float) -> Outcome:
-        """Send the next batch, if there is one; the caller holds the sending lock."""
+    def _pause(self, seconds: float) -> None:
+        """Wait; full batches do not cut it short, a flush does unless the collector has asked for the pause."""
+        until = time.monotonic() + seconds
+        while not self._is_stopping and (left := until - time.monotonic()) > 0:
+            if self._next_word(left) == "now" and time.monotonic() >= self._not_before:
+                return
+
+    def _tell_waiters(self) -> None:
+        for waiter in list(self._waiters):
+            if self._is_reached(waiter.goal, with_adopted=waiter.with_adopted):
+                waiter.reached.set()
+
+    def _is_reached(self, goal: int, *, with_adopted: bool) -> bool:
+        _, settled = self._buffer.progress
+        return settled >= goal and not (with_adopted and self._config.spool and self._may_adopt_more)
+
+    @property
+    def _may_adopt_more(self) -> bool:
+        return self._adopt_at == 0.0
+
+    # Where there is no thread
+
+    def _drain_here(self, waiter: _Waiter, deadline: float) -> None:
+        """As the thread does, in the thread of the caller."""
+        if self._sending is None:
+            self._make_tools()
+        assert self._sending is not None
+        self._tend_spool()
+        while not self._is_reached(waiter.goal, with_adopted=waiter.with_adopted):
+            left = deadline - time.monotonic()
+            if left <= 0 or not self._sending.acquire(timeout=left):
+                return
+            try:
+                pause = self._send_one(min(self._config.read_timeout, max(0.1, deadline - time.monotonic())))
+            finally:
+                self._sending.release()
+            self._tend_spool()
+            if pause is None:
+                return
+            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+
+    # One batch; the caller holds the sending lock
+
+    def _send_one(self, timeout: float) -> float | None:
+        """Send the next batch.
+
+        Returns:
+            Seconds to wait before the next one; None if there is nothing to send.
+        """
+        if not self._batches and (batch := self._next_batch()) is not None:
+            self._batches.append(batch)
         if not self._batches:
-            records = self._buffer.take(self._config.max_batch_events, self._config.max_batch_bytes)
-            if not records:
-                return _IDLE
-            self._batches.append(Batch(records))
-        outcome = self._attempt(self._batches[0], timeout)
-        self._settle(outcome)
-        return outcome
+            return None
+        batch = self._batches[0]
+        outcome = self._attempt(batch, timeout)
+        return self._settle(batch, outcome)
+
+    def _next_batch(self) -> Batch | None:
+        """The next records: those of this process and those of an ended one take turns."""
+        self._takes_adopted = not self._takes_adopted
+        batch = self._buffer.take(
+            self._config.max_batch_events, self._config.max_batch_bytes, prefer_adopted=self._takes_adopted
+        )
+        return self._suspects.popleft() if batch is None and self._suspects else batch
 
     def _attempt(self, batch: Batch, timeout: float) -> Outcome:
+        before, batch.loss = batch.loss, "unanswered"
         try:
-            return self._transport.send(batch.body, timeout)
+            outcome = self._transport.send(batch.body, timeout)
         except Exception as error:  # noqa: BLE001  # whatever went wrong, the records are still here
-            return Outcome(fate="again", reason=f"{type(error).__name__}: {error}")
+            return Outcome(fate="again", may_be_stored=True, reason=f"{type(error).__name__}: {error}")
+        if not outcome.may_be_stored:
+            batch.loss = before
+        return outcome
 
-    def _settle(self, outcome: Outcome) -> None:
+    def _settle(self, batch: Batch, outcome: Outcome) -> float:
+        """Do what an outcome asks for, and tell for how many seconds to wait then."""
         if outcome.fate in ("again", "misconfigured"):
-            self._note_failure(outcome)
-            return
-        batch = self._batches.popleft()
+            return self._note_failure(outcome)
+        self._batches.popleft()
         if outcome.fate == "stored":
-            known = outcome.duplicates + len(outcome.rejected)
-            self._buffer.settle(
-                batch.records,
-                delivered=len(batch.records) - known,
-                duplicate=outcome.duplicates,
-                rejected=len(outcome.rejected),
-            )
-            self._note_success(outcome)
+            self._note_stored(batch, outcome)
         elif len(batch.records) > 1:
-            self._batches.extendleft(reversed(batch.halves()))
+            self._batches.extendleft(reversed(self._buffer.halve(batch)))
+        elif outcome.fate == "doubtful" and not batch.is_suspect:
+            self._suspects.append(batch)
+            return self._note_failure(outcome)
         else:
-            self._buffer.settle(batch.records)
-            logger.warning("The collector refused one record for good, it is dropped: %s", outcome.reason)
+            self._set_aside(batch, outcome)
+        return 0.0
 
-    def _pause(self, outcome: Outcome) -> float:
-        rare = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
-        return pause_before(self._failures, rare, self._config.retry_cap, random.uniform)
+    def _note_stored(self, batch: Batch, outcome: Outcome) -> None:
+        rejected = len(outcome.rejected)
+        self._buffer.settle(
+            batch,
+            delivered=len(batch.records) - outcome.duplicates - rejected,
+            duplicate=outcome.duplicates,
+            rejected=rejected,
+        )
+        if self._failures:
+            logger.info("%s takes events again after %d tries.", self._config.url, self._failures)
+            self._failures = 0
+        if rejected:
+            self._hooks.rejected(batch, outcome.rejected)
+        self._try_suspects()
 
-    def _note_failure(self, outcome: Outcome) -> None:
-        """One line when trouble begins, none for each try."""
+    def _try_suspects(self) -> None:
+        """Something went through: records that are refused once more are refused for what they are."""
+        for batch in self._suspects:
+            batch.is_suspect = True
+        self._batches.extendleft(reversed(self._suspects))
+        self._suspects.clear()
+
+    def _set_aside(self, batch: Batch, outcome: Outcome) -> None:
+        self._buffer.settle(batch, dropped="refused")
+        self._hooks.set_aside(batch, outcome.reason)
+
+    def _note_failure(self, outcome: Outcome) -> float:
+        """One line when trouble begins, none for each try; tells for how many seconds to wait."""
         self._failures += 1
         if self._failures == 1:
-            level = logging.ERROR if outcome.fate == "misconfigured" else logging.WARNING
             logger.log(
-                level,
+                logging.WARNING if outcome.fate == "again" else logging.ERROR,
                 "Events wait, as %s does not take them (%s). They are kept and sent again.",
                 self._config.url,
                 outcome.reason,
             )
+        import random  # not needed by a host without trouble
 
-    def _note_success(self, outcome: Outcome) -> None:
-        if self._failures:
-            logger.info("%s takes events again after %d tries.", self._config.url, self._failures)
-            self._failures = 0
-        for verdict in outcome.rejected[:1]:
-            logger.warning(
-                "The collector set %d records aside in analytics_reject; the first: %s",
-                len(outcome.rejected),
-                verdict.get("message", ""),
-            )
+        least = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
+        self._not_before = time.monotonic() + outcome.retry_after
+        return pause_before(self._failures, least, self._config.retry_cap, random.uniform)

@@ -8,7 +8,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
 
-import attrs
 import msgspec
 
 from ._event import utc_moment
@@ -24,8 +23,7 @@ _T = TypeVar("_T")
 _P = TypeVar("_P", bound="_Page")
 
 
-@attrs.frozen(kw_only=True)
-class Profile:
+class Profile(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of one user; exact at the moment of reading.
 
     Attributes:
@@ -43,8 +41,7 @@ class Profile:
     traits: dict[str, Any]
 
 
-@attrs.frozen(kw_only=True)
-class Session:
+class Session(msgspec.Struct, frozen=True, kw_only=True):
     """One session.
 
     Attributes:
@@ -63,8 +60,7 @@ class Session:
     referrer: str
 
 
-@attrs.frozen(kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """One event.
 
     Attributes:

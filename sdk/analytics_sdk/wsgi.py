@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-import attrs
+import msgspec
 
 from . import _default, _event, _ids, _page_view
 from ._client import Client
@@ -71,7 +71,7 @@ class AnalyticsMiddleware:
         self._client = client
         self._options = _Options(
             identify=identify,
-            exclude=exclude,
+            exclude=_patterns(exclude),
             trusted_proxies=trusted_proxies,
             cookie_name=cookie_name,
             session_timeout=session_timeout,
@@ -98,7 +98,7 @@ class AnalyticsMiddleware:
         """Look at a request; None if it is to be left alone, or is looked at by another middleware already."""
         try:
             request = _request(environ)
-            client = self._client or _default.default_client()
+            client = self._client or _default.client
             if not client.enabled or _MARK in environ or self._options.exclude.match(request.path):
                 return None
             visit = _Visit(self._options, client, request, environ)
@@ -109,35 +109,32 @@ class AnalyticsMiddleware:
         return visit
 
 
-def _at_least(least: int) -> Any:
-    def check(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise ConfigError(f"{attribute.name} is a whole number, {least} or more, not {value!r}")
+class _Options(msgspec.Struct, frozen=True, kw_only=True):
+    """The middleware's options; see there."""
 
-    return attrs.field(validator=check)
+    identify: Callable[[WSGIEnvironment], UserId | None] | None
+    exclude: re.Pattern[str]
+    trusted_proxies: int
+    cookie_name: str
+    session_timeout: int
+    capture_query: bool
+
+    def __post_init__(self) -> None:
+        _check_at_least(0, "trusted_proxies", self.trusted_proxies)
+        _check_at_least(1, "session_timeout", self.session_timeout)
+        if not isinstance(self.cookie_name, str) or not _COOKIE_NAME.fullmatch(self.cookie_name):
+            raise ConfigError(f"cookie_name is made of letters, digits and a few marks, not {self.cookie_name!r}")
 
 
-def _token(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
-    if not isinstance(value, str) or not _COOKIE_NAME.fullmatch(value):
-        raise ConfigError(f"{attribute.name} is made of letters, digits and a few marks, not {value!r}")
+def _check_at_least(least: int, name: str, value: object) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise ConfigError(f"{name} is a whole number, {least} or more, not {value!r}")
 
 
 def _patterns(value: Iterable[str]) -> re.Pattern[str]:
     if isinstance(value, str):  # its characters would be the patterns, and a "*" among them excludes everything
         raise ConfigError(f"exclude is a list of patterns, not {value!r}")
     return _page_view.any_of(value)
-
-
-@attrs.frozen(kw_only=True)
-class _Options:
-    """The middleware's options; see there."""
-
-    identify: Callable[[WSGIEnvironment], UserId | None] | None
-    exclude: re.Pattern[str] = attrs.field(converter=_patterns)
-    trusted_proxies: int = _at_least(0)
-    cookie_name: str = attrs.field(validator=_token)
-    session_timeout: int = _at_least(1)
-    capture_query: bool
 
 
 class _Visit:

@@ -23,7 +23,6 @@ def make() -> Iterator[Callable[..., Client]]:
     yield make_one
     for client in made:
         client.close(timeout=0)
-        client._transport.close()
 
 
 @pytest.fixture
@@ -39,9 +38,12 @@ def client(make: Callable[..., Client], transport: RecordingTransport) -> Client
 
 
 @pytest.fixture
-def no_default_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def no_default_client() -> Iterator[None]:
     """A process in which `init()` has not been called yet."""
-    monkeypatch.setattr(_default, "_client", None)
+    before = _default.client.__dict__.pop("_engine", None)
     yield
-    if _default._client is not None:
-        _default._client.close(timeout=0)
+    made = _default.client.__dict__.pop("_engine", None)
+    if made is not None:
+        made.leave(_default.client, timeout=0)
+    if before is not None:
+        _default.client.use(before)

@@ -25,6 +25,11 @@ def tell(**facts):
     os.write(1, json.dumps(facts).encode() + b"\\n")
 
 
+def is_sending(client):
+    sending = client._engine.worker._sending
+    return sending is not None and sending.locked()
+
+
 def tell_account(client, who, ids):
     stats = client.stats()
     tell(who=who, ids=ids, accepted=stats.accepted, delivered=stats.delivered, duplicate=stats.duplicate,

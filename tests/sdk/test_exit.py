@@ -74,15 +74,15 @@ def test_several_clients_share_the_budget(collector: Collector, connection: psyc
     assert stored_ids(connection) == ran.ids
 
 
-@pytest.mark.parametrize("wait", ["", "while not client._worker._sending.locked(): time.sleep(0.001)\n"])
+@pytest.mark.parametrize("wait", ["", "while not is_sending(client): time.sleep(0.001)\n"])
 @pytest.mark.parametrize(("statement", "code"), [("", 0), ("sys.exit(3)", 3)])
 def test_a_hanging_collector_does_not_hold_the_exit(wait: str, statement: str, code: int) -> None:
-    """A process whose collector hangs ends within its budget and says in one line how many records are lost."""
+    """A process whose collector hangs ends within its budget and says in one line how many got no answer."""
     with hanging_server() as url:
         script = TRACK.format(count=25) + wait + "began = time.monotonic()\n" + TELL_DURATION + statement
         ran = run_script(script, url, ANALYTICS_EXIT_TIMEOUT="0.7")
     assert ran.code == code
-    assert lines_of_loss(ran.stderr) == [LOSS.format(count=25, budget=0.7)]
+    assert lines_of_loss(ran.stderr) == [DOUBT.format(count=25)]
     assert ran.told[-1]["exit_took"] < 1.7
 
 
@@ -97,9 +97,9 @@ def test_a_collector_that_is_down_does_not_hold_the_exit() -> None:
 
 def test_a_closed_client_has_no_second_goodbye() -> None:
     """What close() has given up is not tried again at the end of the process."""
-    script = TRACK.format(count=3) + "client.close(timeout=0.1); began = time.monotonic()\n" + TELL_DURATION
+    script = TRACK.format(count=3) + "client.close(timeout=1); began = time.monotonic()\n" + TELL_DURATION
     ran = run_script(script, f"http://127.0.0.1:{free_port()}")
-    assert lines_of_loss(ran.stderr) == [LOSS.format(count=3, budget=0.1)]
+    assert lines_of_loss(ran.stderr) == [LOSS.format(count=3, budget=1.0)]
     assert ran.told[-1]["exit_took"] < 0.5
 
 
@@ -107,19 +107,21 @@ def test_a_closed_client_has_no_second_goodbye() -> None:
 TELL_DURATION = """
 import atexit
 
-from analytics_sdk import _client
+from analytics_sdk import _process
 
-atexit.unregister(_client._at_exit)
+atexit.unregister(_process.at_exit)
 atexit.register(lambda: tell(ids=[], exit_took=time.monotonic() - began))
-atexit.register(_client._at_exit)
+atexit.register(_process.at_exit)
 """
 
 LOSS = "WARNING analytics_sdk {count} records could not be sent within {budget} seconds and are lost."
 
+DOUBT = "WARNING analytics_sdk {count} records were sent, and no answer came: whether they are stored is not known."
+
 
 def lines_of_loss(stderr: str) -> list[str]:
     """The lines of a log that tell of loss."""
-    return [line for line in stderr.splitlines() if "lost" in line]
+    return [line for line in stderr.splitlines() if "lost" in line or "not known" in line]
 
 
 def test_a_client_out_of_scope_is_drained(collector: Collector, connection: psycopg.Connection) -> None:
@@ -153,7 +155,9 @@ import os
 import analytics_sdk
 
 def work(path):
-    client = analytics_sdk._default._client or analytics_sdk.init(flush_interval=60)
+    client = analytics_sdk._default.client
+    if client.engine_so_far is None:
+        analytics_sdk.init(flush_interval=60)
     with open(path, "a") as file:
         for _ in range(10):
             file.write(f"{{client.track('click')}}\\n")

@@ -81,7 +81,7 @@ def test_the_parents_connection_survives_its_children(collector: Collector, conn
         for _ in range(5):
             ids.append(client.track("of the parent"))
             assert client.flush().pending == 0
-            connection = client._transport._client
+            connection = client._engine.transport._http
             if os.fork() == 0:
                 ids = [client.track("of the child")]
                 assert client.flush().pending == 0
@@ -89,7 +89,7 @@ def test_the_parents_connection_survives_its_children(collector: Collector, conn
                 client.close()
                 sys.exit()
             os.wait()
-            assert client._transport._client is connection
+            assert client._engine.transport._http is connection
         tell_account(client, "parent", ids)
         client.close()
         """,
@@ -141,14 +141,16 @@ def test_a_fork_while_every_lock_is_held(collector: Collector, connection: psyco
     """A child works although another thread of its parent held every lock of the SDK at the fork."""
     ran = run_script(
         """
-        from analytics_sdk import _default
+        from analytics_sdk import _default, _engine
 
         client = analytics_sdk.init(flush_interval=60)
         ids = [analytics_sdk.track("of the parent")]
         held, forked = threading.Event(), threading.Event()
 
         def hold():
-            locks = (client._buffer._lock, client._worker._sending, client._worker._starting, _default._lock)
+            engine = client._engine
+            engine.worker._make_tools()
+            locks = (engine.buffer._lock, engine.worker._sending, engine.worker._guard, _default._lock, _engine._lock)
             for lock in locks:
                 lock.acquire()
             held.set()
@@ -219,7 +221,7 @@ def test_a_fork_that_python_did_not_see(collector: Collector, connection: psycop
 
         fork = ctypes.PyDLL(None).fork  # no hook of Python's runs
         client = analytics_sdk.Client(flush_interval=60)
-        client._worker.notice = lambda waiting: None  # such servers fork before there are threads
+        client._engine.worker.notice = lambda waiting: None  # such servers fork before there are threads
         ids = [client.track("of the parent") for _ in range(3)]
         for _ in range(4):
             if fork() == 0:

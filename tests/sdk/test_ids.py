@@ -43,15 +43,22 @@ def test_a_seed_of_the_hosts_changes_nothing() -> None:
     assert numbers[0] == numbers[1]
 
 
-def test_all_random_bits_are_used() -> None:
-    """Of the 72 random bits each one is sometimes set and sometimes not; the others never change."""
-    values = [uuid.UUID(_ids.event_id(0)).int for _ in range(2000)]
+def test_all_free_bits_are_used() -> None:
+    """Of the 72 free bits each one is sometimes set and sometimes not; the others never change."""
+    values = [uuid.UUID(_ids.event_id(0)).int for _ in range(50 * 4096)]
     ever, always = 0, -1
     for value in values:
         ever, always = ever | value, always & value
     fixed = 0x7 << 76 | 0x8 << 60
     assert always == fixed
     assert ever == fixed | 0xFFF << 64 | (1 << 60) - 1
+
+
+def test_ids_of_one_moment_sort_as_they_were_made() -> None:
+    """Within a block of 4,096, ids of the same millisecond are greater the later they were made, as text."""
+    _ids.reseed()
+    made = [_ids.event_id(0) for _ in range(4096)]
+    assert made == sorted(made)
 
 
 def test_later_ids_sort_later() -> None:

@@ -38,14 +38,14 @@ def transport() -> Iterator[HttpTransport]:
         (204, "misconfigured"),
         (301, "misconfigured"),
         (302, "misconfigured"),
-        (400, "misconfigured"),
+        (400, "doubtful"),
         (401, "misconfigured"),
-        (403, "misconfigured"),
-        (404, "misconfigured"),
-        (405, "misconfigured"),
+        (403, "doubtful"),
+        (404, "doubtful"),
+        (405, "doubtful"),
         (408, "again"),
         (413, "refused"),
-        (422, "misconfigured"),
+        (422, "doubtful"),
         (425, "again"),
         (429, "again"),
         (500, "again"),
@@ -97,9 +97,9 @@ def test_the_reason_has_the_collectors_words() -> None:
 
 
 def test_only_the_collector_itself_can_refuse_for_good() -> None:
-    """A 400 ends a batch if the collector says so; one of a proxy in between leaves it to be sent again."""
+    """A 400 ends a batch if the collector says so; one of a proxy in between leaves that open."""
     assert judge(400, {}, b'{"code":"malformed","message":"m","detail":"d"}', NOW).fate == "refused"
-    assert judge(400, {}, b"<html>The plain HTTP request was sent to HTTPS port", NOW).fate == "misconfigured"
+    assert judge(400, {}, b"<html>The plain HTTP request was sent to HTTPS port", NOW).fate == "doubtful"
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503])
@@ -170,7 +170,7 @@ def test_after_a_fork_a_new_connection_is_opened() -> None:
     with answering_server() as server:
         transport = HttpTransport(server.url, "k")
         transport.send(BODY, 5)
-        inherited = transport._client
+        inherited = transport._http
         assert inherited is not None
         transport.reset()
         transport.send(BODY, 5)

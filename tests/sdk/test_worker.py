@@ -134,15 +134,15 @@ def test_the_end_cuts_every_pause_short(make: Make) -> None:
     client = make(transport=network.transport(), flush_interval=0.001)
     client.track("click")
     wait_until(lambda: network.requests)
+    thread = client._engine.worker._thread
+    assert thread is not None
     report = client.close(timeout=5)
     assert (report.delivered, report.elapsed < 2) == (1, True)
-    thread = client._worker._thread
-    assert thread is not None
     thread.join(5)
     assert not thread.is_alive()
 
 
-@pytest.mark.parametrize("answer", [problem(401, "unauthorized"), problem(404, "not_found"), httpx.Response(302)])
+@pytest.mark.parametrize("answer", [problem(401, "unauthorized"), httpx.Response(407), httpx.Response(302)])
 def test_what_a_person_must_mend_is_kept_and_tried_rarely(make: Make, answer: httpx.Response) -> None:
     """With a wrong key or a wrong address everything is kept, and there is one try in each retry_cap."""
     network = Network(answer, stored)
@@ -394,11 +394,11 @@ def test_an_answer_that_is_lost_stores_nothing_twice(
 
     def lose_the_first(request: httpx.Request) -> httpx.Response:
         answer = real.handle_request(request)
-        answer.read()
+        content = answer.read()
         if not lost:
             lost.append(answer)
             raise httpx.ReadError("connection reset")
-        return answer
+        return httpx.Response(answer.status_code, content=content)
 
     transport = HttpTransport(collector.url, WRITE_KEY, http=httpx.MockTransport(lose_the_first))
     client = make(transport=transport, flush_interval=60, retry_cap=0.01)

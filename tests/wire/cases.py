@@ -25,8 +25,8 @@ GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 NOW_NS = 1_769_860_800_123_456_789
 MADE_IDS = (
-    "019c13ec-9e7b-726f-82a7-4de452e6b438",  # what a generator seeded with 7 makes at this moment
-    "019c13ec-9e7b-70ca-86a3-a4506513270e",
+    "019c13ec-9e7b-7000-8000-102030405060",  # what is made at this moment, where the system's random bytes are 0, 1, 2...
+    "019c13ec-9e7b-7001-8000-102030405060",
 )
 ID = "0190a0b0-0000-7000-8000-000000000001"
 OTHER_ID = "0190a0b0-0000-7000-8000-000000000002"
@@ -64,12 +64,13 @@ class Case:
         """What the SDK makes of it."""
         transport = KeepingTransport()
         frozen = mock.Mock(return_value=NOW)
-        with mock.patch("time.time_ns", return_value=NOW_NS), mock.patch("analytics_sdk._client.now", frozen):
-            _ids._random.seed(7)
+        ends = mock.patch("os.urandom", return_value=bytes(range(9)))
+        with mock.patch("time.time_ns", return_value=NOW_NS), mock.patch("analytics_sdk._client.now", frozen), ends:
+            _ids.reseed()
             client = Client(transport=transport, flush_interval=60)
             self.call(client)
             client.close()
-            _ids.reseed()
+        _ids.reseed()
         return transport.body
 
 

@@ -1,0 +1,161 @@
+"""A stretch of the queue: records in memory, on disk, or both.
+
+On disk it is a file of lines, `<crc32 of the record, 8 hex digits> <record>`, after one line that names the format.
+A record is JSON without line breaks, so the file can be read with the usual tools. Its owner holds a lock on it
+(flock, which ends with the process however that ends, and which a pid could only pretend to know); whoever gets
+the lock may send what it holds.
+
+Each record is written by a system call of its own before `track()` returns: from then on the operating system has
+it, and nothing that happens to the process can take it away. docs/spool.md tells what else was measured.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from collections import deque
+from collections.abc import Iterator
+from os import write
+from typing import TYPE_CHECKING, Final
+from zlib import crc32
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FORMAT: Final = b"analytics-spool 1\n"
+SUFFIX: Final = ".spool"
+
+_CHUNK: Final = 1024 * 1024  # bytes that are read at once
+_LINE_EXTRA: Final = 10  # bytes of a line beside the record
+
+
+class Segment:
+    """Records that were accepted one after the other.
+
+    Attributes:
+        waiting: Records in memory, the next ones to be taken.
+        unread: How many follow on disk only.
+        owed: How many were accepted and not settled yet, wherever they are.
+        size: Bytes of the file that are written.
+        is_durable: Whether there is a file.
+    """
+
+    __slots__ = ("_fd", "_offset", "is_durable", "owed", "path", "size", "unread", "waiting")
+
+    def __init__(self, path: Path | None = None, fd: int = -1, *, size: int = len(FORMAT), unread: int = 0) -> None:
+        self.path = path
+        self.is_durable = path is not None
+        self._fd = fd
+        self._offset = len(FORMAT)  # where the unread ones begin
+        self.size = size
+        self.waiting: deque[bytes] = deque()
+        self.unread = self.owed = unread
+
+    def write(self, record: bytes) -> None:
+        """Append a record.
+
+        Raises:
+            OSError: The disk does not take it; the file is as it was.
+        """
+        size = len(record) + _LINE_EXTRA
+        if write(self._fd, b"%08x %b\n" % (crc32(record), record)) != size:
+            self._cut()
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.size += size
+
+    def leave_unread(self, record: bytes) -> None:
+        """Note that the record written last is on disk only."""
+        if not self.unread:
+            self._offset = self.size - len(record) - _LINE_EXTRA
+        self.unread += 1
+
+    def read(self, max_records: int, max_bytes: int) -> tuple[list[bytes], int]:
+        """Read the next records that are on disk only; the caller takes as many off `unread`.
+
+        Returns:
+            Records that are whole, and the number of lines passed, which is larger if some are damaged.
+        """
+        records: list[bytes] = []
+        passed = size = 0
+        for line in self._lines():
+            if passed == min(max_records, self.unread) or (passed and size + len(line) > max_bytes):
+                break
+            passed += 1
+            size += len(line)
+            if (record := intact(line)) is not None:
+                records.append(record)
+        self._offset += size
+        return records, passed
+
+    def empty(self) -> None:
+        """Forget all records, as they are settled.
+
+        Raises:
+            OSError: The disk does not do it.
+        """
+        os.ftruncate(self._fd, len(FORMAT))
+        self.size = self._offset = len(FORMAT)
+
+    def sync(self) -> None:
+        """Have the disk itself take what was written; until then a power cut can lose it."""
+        with contextlib.suppress(OSError):  # closed meanwhile, or a file system that cannot
+            os.fsync(self._fd)
+
+    def remove(self) -> None:
+        """Remove the file, as nothing in it is of use any more, and let go of it."""
+        if self.path is not None:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
+        self.leave()
+
+    def leave(self) -> None:
+        """Let go of the file without touching it: whoever locks it next sends what it holds.
+
+        Only closing does that right after a fork: the lock is the open file's, which parent and child share, and
+        unlocking would unlock it for both.
+        """
+        if self._fd >= 0:
+            with contextlib.suppress(OSError):
+                os.close(self._fd)
+        self._fd = -1
+
+    def _cut(self) -> None:
+        """Cut off what a failed write has left, or it would spoil the next line."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._fd, self.size)
+
+    def _lines(self) -> Iterator[bytes]:
+        """The lines from the first unread one on; the last one may be torn."""
+        offset, rest = self._offset, b""
+        while chunk := os.pread(self._fd, _CHUNK, offset):
+            offset += len(chunk)
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
+        if rest:
+            yield rest
+
+
+def intact(line: bytes) -> bytes | None:
+    """The record in a line; None if the line is torn or was changed."""
+    record = line[9:-1]
+    try:
+        is_intact = line[8:9] == b" " and line.endswith(b"\n") and int(line[:8], 16) == crc32(record)
+    except ValueError:
+        return None
+    return record if is_intact and record[:2] == b'{"' else None
+
+
+def count_lines(fd: int) -> int:
+    """How many records a file holds after its first line; a torn last line counts as one.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    offset, lines, last = len(FORMAT), 0, b"\n"
+    while chunk := os.pread(fd, _CHUNK, offset):
+        offset += len(chunk)
+        lines += chunk.count(b"\n")
+        last = chunk[-1:]
+    return lines + (last != b"\n")

@@ -1,0 +1,167 @@
+"""The directory of segments: what was accepted outlives the process, and another one sends it.
+
+Any number of processes share a directory. Each writes segments of its own and holds their locks; a segment whose
+lock is free belongs to a process that has ended, and whoever gets the lock adopts it. A name ends with a mark of
+the collector's address, so that nothing is ever sent to another collector than the one it was meant for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from . import _ids
+from ._segment import FORMAT, SUFFIX, Segment, count_lines
+
+logger = logging.getLogger("analytics_sdk")
+
+SEGMENT_BYTES: Final = 4 * 1024 * 1024
+_RETRY_AFTER: Final = 15.0  # seconds between two tries on a disk that is full or read-only
+
+
+class Spool:
+    """Makes segments, and adopts those of processes that have ended.
+
+    Args:
+        directory: Made if it is missing; for this user only, as what it holds is the users' data.
+        url: The collector that the records are for.
+        max_bytes: Most bytes of all segments in the directory, of all processes.
+    """
+
+    def __init__(self, directory: str, url: str, max_bytes: int) -> None:
+        self._directory = Path(directory).absolute()
+        self._ending = f"-{address_mark(url)}{SUFFIX}"
+        self._max_bytes = max_bytes
+        self.segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // 4))
+        self._retry_at = 0.0  # on the clock of time.monotonic()
+        self._is_away = False
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the disk is worth a try."""
+        return time.monotonic() >= self._retry_at
+
+    def create(self, size: int) -> Segment | None:
+        """Make a segment that belongs to this process; None if the disk does not let us now.
+
+        Args:
+            size: Bytes that will be written at once, at least.
+        """
+        if not self.is_ready:
+            return None
+        try:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_sure_of_room(size)
+            segment = self._new_segment()
+        except OSError as error:
+            self.report(error)
+            return None
+        if self._is_away:
+            self._is_away = False
+            logger.info("The spool %s takes events again.", self._directory)
+        return segment
+
+    def report(self, error: OSError) -> None:
+        """Leave the disk alone for a while; one line when that begins, none for each failed try."""
+        self._retry_at = time.monotonic() + _RETRY_AFTER
+        if not self._is_away:
+            self._is_away = True
+            logger.warning(
+                "The spool %s cannot be written (%s). Events are kept in memory and sent from there; "
+                "what the end of the process finds there is lost if it cannot be sent in time.",
+                self._directory,
+                error.strerror or error,
+            )
+
+    def adopt(self) -> Segment | None:
+        """Lock the oldest segment whose owner has ended; None if there is none.
+
+        A segment without records is removed on the way.
+        """
+        for path in self._paths():
+            with contextlib.suppress(OSError):  # another process was faster, or its user is another
+                if (segment := _adopted(path)) is not None:
+                    return segment
+        return None
+
+    def _paths(self) -> list[Path]:
+        """The segments for this collector, the oldest first."""
+        try:
+            return sorted(path for path in self._directory.iterdir() if path.name.endswith(self._ending))
+        except OSError:
+            return []
+
+    def _make_sure_of_room(self, size: int) -> None:
+        used = bytes_in(self._directory)
+        if used + max(size, self.segment_bytes) > self._max_bytes:
+            raise OSError(None, f"its {used} bytes leave no room below max_spool_bytes={self._max_bytes}")
+
+    def _new_segment(self) -> Segment:
+        while True:
+            path = self._directory / f"{_ids.session_id(time.time_ns())}{self._ending}"
+            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if os.fstat(fd).st_nlink:  # else somebody adopted and removed it before it was locked
+                    os.write(fd, FORMAT)
+                    return Segment(path, fd)
+            except BlockingIOError:
+                pass  # just being adopted, as empty as it is
+            except OSError:
+                os.close(fd)
+                path.unlink(missing_ok=True)
+                raise
+            os.close(fd)
+
+
+def address_mark(url: str) -> str:
+    """Eight hex digits that stand for the address of a collector in the names of its segments."""
+    return hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:8]
+
+
+def bytes_in(directory: Path) -> int:
+    """How many bytes the segments in a directory have, whomever they are for.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    with os.scandir(directory) as entries:
+        return sum(_size_of(entry) for entry in entries if entry.name.endswith(SUFFIX))
+
+
+def _size_of(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:  # delivered and removed meanwhile
+        return 0
+
+
+def _adopted(path: Path) -> Segment | None:
+    """Make a segment of another process ours, if that process has ended and it holds anything.
+
+    Raises:
+        OSError: It is locked, or gone, or not ours to read.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    kept = False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not os.fstat(fd).st_nlink:
+            return None
+        head = os.pread(fd, len(FORMAT), 0)
+        records = count_lines(fd) if head == FORMAT else 0
+        if not records:
+            if FORMAT.startswith(head):  # and not a format that another version of us will know
+                path.unlink()
+            return None
+        kept = True
+        return Segment(path, fd, size=os.fstat(fd).st_size, unread=records)
+    finally:
+        if not kept:
+            os.close(fd)
