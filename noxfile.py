@@ -106,11 +106,28 @@ def nightly(session: nox.Session) -> None:
 
 
 @nox.session
+def delivery(session: nox.Session) -> None:
+    """The proofs of delivery in full: 10,000 events a run, 5 runs, 20 of kills and forks; an hour."""
+    install(session, "collector", "embedded", groups=("test",))
+    arguments = session.posargs or ["-m", "slow", "--numprocesses=2"]
+    session.run("python", "-m", "pytest", "--timeout=600", "tests/delivery", *arguments)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Print the benchmarks' tables; no figure ever fails a run."""
     install(session, "collector", "embedded", groups=("test",))
     for name in session.posargs or BENCHMARKS:
         session.run("python", f"tests/benchmarks/{name}")
+
+
+@nox.session
+def rivals(session: nox.Session) -> None:
+    """Other SDKs from PyPI beside this one; `-- --page docs/benchmarks.md` writes the tables there, too."""
+    install(session)
+    others = "tests/benchmarks/rivals-requirements.txt"
+    session.install("--quiet", "--constraint", "constraints.txt", "--requirement", others)
+    session.run("python", "-m", "tests.benchmarks.rivals", "--disk", session.create_tmp(), *session.posargs)
 
 
 if __name__ == "__main__":

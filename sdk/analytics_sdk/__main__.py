@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from . import _doctor
-from ._diagnosis import report
+from ._finding import report
 
 _DOCTOR = """\
 Looks at what a client would meet here: its settings, the way to the collector, the key, the clock, the spool, and

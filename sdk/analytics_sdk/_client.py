@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from . import _event, _ids
 from ._config import make_config
-from ._engine import Engine, engine_for
+from ._engine import Engine, engine_for, has_stand_ins
 from ._event import UserId
 from ._hooks import is_sampled
 from ._ledger import Report, Stats
@@ -52,7 +52,7 @@ class Client:
         **options: Any,
     ) -> None:
         given = {"url": url, "write_key": write_key, **options}
-        config = make_config(given, needs_collector=transport is None)
+        config = make_config(given, needs_collector=transport is None and not has_stand_ins())
         self._engine = engine_for(self, config, transport)
 
     @property

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ._client import Client
 from ._config import make_config
-from ._engine import Engine, engine_for
+from ._engine import Engine, engine_for, has_stand_ins
 from .exceptions import ConfigError
 
 if TYPE_CHECKING:
@@ -61,7 +61,8 @@ def init(
     Raises:
         ConfigError: A setting is missing or makes no sense; then everything is as it was.
     """
-    config = make_config({"url": url, "write_key": write_key, **options}, needs_collector=transport is None)
+    is_alone = transport is None and not has_stand_ins()
+    config = make_config({"url": url, "write_key": write_key, **options}, needs_collector=is_alone)
     with _lock:
         before = client.engine_so_far
         engine = client.use(engine_for(client, config, transport))
@@ -73,7 +74,7 @@ def init(
 def _engine_from_environment(user: Client) -> Engine:
     """The engine that the environment describes; if it does not, one that accepts nothing."""
     try:
-        return engine_for(user, make_config({}), None)
+        return engine_for(user, make_config({}, needs_collector=not has_stand_ins()), None)
     except ConfigError as error:
         logger.warning("Nothing is tracked, as analytics_sdk.init() was not called: %s", error)
         idle = make_config({"url": "http://127.0.0.1", "write_key": "none", "enabled": False}, {})

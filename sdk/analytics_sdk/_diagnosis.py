@@ -1,14 +1,9 @@
-"""What the doctor makes of what it found: pure decisions, facts in, findings out.
-
-A finding is one line: how grave it is, what was looked at, how it is, and what to do about it.
-"""
+"""What the doctor makes of settings, network and process: pure decisions, facts in, findings out."""
 
 from __future__ import annotations
 
 import difflib
 import ipaddress
-import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
@@ -16,34 +11,15 @@ from urllib.parse import urlsplit
 import msgspec
 
 from ._config import Config, make_config, variable
+from ._finding import Finding, duration, milliseconds
 from ._process import has_uwsgi_threads
 from .exceptions import ConfigError
-
-Status = Literal["ok", "warn", "fail", "skip"]
 
 MAX_CLOCK_AHEAD: Final = 600.0  # seconds; the collector sets aside what is further in its future (docs/wire-format.md)
 _CLOCK_TOLERANCE: Final = 30.0  # seconds
 _SLOW: Final = 0.5  # seconds for one round trip
-_LEAST_FREE: Final = 16 * 1024 * 1024  # bytes
 
 _OTHER_VARIABLES: Final = frozenset({"ANALYTICS_READ_KEY", "ANALYTICS_MAX_BODY_BYTES"})  # and no slips of the pen
-_HIDDEN: Final = "***"
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """One line of the doctor's report.
-
-    Attributes:
-        status: "fail" makes the exit code 1. "skip" could not be looked at, as something before it failed.
-        check: What was looked at.
-        what: How it is.
-        advice: What to do about it; may be empty.
-    """
-
-    status: Status
-    check: str
-    what: str
-    advice: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +45,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
             return {}
 
 
-TroubleKind = Literal["name", "refused", "timeout", "certificate", "tls", "proxy", "other"]
+TroubleKind = Literal["name", "refused", "timeout", "certificate", "tls", "cut", "proxy", "other"]
 
 
 class Trouble(msgspec.Struct, frozen=True):
@@ -216,6 +192,7 @@ _TROUBLE_ADVICE: Final[Mapping[TroubleKind, str]] = {
     "timeout": "is there a firewall in between? does the collector hang?",
     "certificate": "for a certificate authority of your own set SSL_CERT_FILE; does the host's name fit?",
     "tls": "is this an https port? then url begins with https://, else with http://",
+    "cut": "is this an https port? then url begins with https://; or does something in between cut connections?",
     "proxy": "HTTP_PROXY, HTTPS_PROXY and ALL_PROXY name the proxy; NO_PROXY names hosts that need none",
     "other": "",
 }
@@ -229,7 +206,7 @@ def judge_connection(url: str, reply: Reply) -> Finding:
         reply: To any request.
     """
     if isinstance(reply, Answer):
-        return Finding("ok", "connection", f"{url} answers, the first time after {_milliseconds(reply.seconds)}")
+        return Finding("ok", "connection", f"{url} answers, the first time after {milliseconds(reply.seconds)}")
     return Finding("fail", "connection", f"{url} does not answer: {reply.text}", _TROUBLE_ADVICE[reply.kind])
 
 
@@ -347,10 +324,10 @@ def judge_clock(ahead: float | None) -> Finding:
     if ahead is None:
         return Finding("skip", "clock", "the collector's answer has no Date header")
     if ahead > MAX_CLOCK_AHEAD:
-        what = f"{_duration(ahead)} ahead of the collector's: all events are set aside as clock_ahead"
+        what = f"{duration(ahead)} ahead of the collector's: all events are set aside as clock_ahead"
         return Finding("fail", "clock", what, "set this machine's clock, or the collector's")
     if abs(ahead) > _CLOCK_TOLERANCE:
-        what = f"{_duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the collector's: created_at is wrong"
+        what = f"{duration(abs(ahead))} {'ahead of' if ahead > 0 else 'behind'} the collector's: created_at is wrong"
         return Finding("warn", "clock", what, "set this machine's clock, or the collector's")
     return Finding("ok", "clock", f"within {max(1, round(abs(ahead)))} s of the collector's")
 
@@ -363,142 +340,8 @@ def judge_round_trip(seconds: float) -> Finding:
     """
     if seconds > _SLOW:
         advice = "give exit_timeout a few round trips, or use a spool"
-        return Finding("warn", "round trip", _milliseconds(seconds), advice)
-    return Finding("ok", "round trip", _milliseconds(seconds))
-
-
-# The spool
-
-
-class SegmentCount(msgspec.Struct):
-    """What is in a spool.
-
-    Attributes:
-        used_bytes: Of all segments.
-        waiting: Records of processes that have ended, for this collector.
-        foreign: The same, for other collectors.
-        unreadable: Segments that this user may not read.
-        living: Segments of living processes.
-    """
-
-    used_bytes: int = 0
-    waiting: int = 0
-    foreign: int = 0
-    unreadable: int = 0
-    living: int = 0
-
-
-class SpoolFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was found in and around the spool's directory.
-
-    Attributes:
-        directory: Absolute.
-        exists: Whether it was there already.
-        error: Why it cannot be used; empty if it can.
-        keeps_locks: Whether a lock of one process keeps others out.
-        file_system: Its kind, as the kernel calls it; empty if that is not known.
-        free_bytes: What the file system has left.
-        segments: What is in it.
-    """
-
-    directory: str
-    exists: bool = True
-    error: str = ""
-    keeps_locks: bool = True
-    file_system: str = ""
-    free_bytes: int = 0
-    segments: SegmentCount = msgspec.field(default_factory=SegmentCount)
-
-
-def judge_no_spool() -> Finding:
-    """What it means to have none."""
-    return Finding(
-        "ok", "spool", "none: what waits in memory ends with the process", "ANALYTICS_SPOOL names a directory"
-    )
-
-
-def judge_spool(facts: SpoolFacts, max_spool_bytes: int) -> list[Finding]:
-    """Whether the spool does what it is for.
-
-    Args:
-        facts: What was found.
-        max_spool_bytes: The setting.
-    """
-    if facts.error:
-        advice = "every user whose processes track must be able to write there"
-        return [Finding("fail", "spool", f"{facts.directory} cannot be used: {facts.error}", advice)]
-    if not facts.keeps_locks:
-        advice = "use a directory on a local disk, or events are sent by several processes at once"
-        return [Finding("fail", "spool", f"{facts.directory} keeps no locks", advice)]
-    state = "writable, and locks hold" if facts.exists else "will be made, and locks hold there"
-    return [
-        Finding("ok", "spool", f"{facts.directory}: {state}"),
-        *_judge_file_system(facts.file_system),
-        _judge_room(facts.free_bytes, facts.segments.used_bytes, max_spool_bytes),
-        *_judge_segments(facts.segments),
-    ]
-
-
-_NETWORK: Final = re.compile(r"nfs4?|cifs|smb[23]?|smbfs|9p|afs|ceph|glusterfs|lustre|gpfs|beegfs|ocfs2|fuse\..+")
-_VOLATILE: Final = frozenset({"tmpfs", "ramfs", "rootfs"})
-
-
-def _judge_file_system(kind: str) -> list[Finding]:
-    if kind in _VOLATILE:
-        return [Finding("warn", "spool", f"is on {kind}, in memory: a reboot empties it", "use a directory on a disk")]
-    if kind == "overlay":
-        advice = "mount a volume for it"
-        return [Finding("warn", "spool", "is in the container's own layer, and goes with the container", advice)]
-    if _NETWORK.fullmatch(kind):
-        what = f"is on {kind}: each track() waits for it, and locks of other machines may not hold"
-        return [Finding("warn", "spool", what, "use a directory on a local disk")]
-    return []
-
-
-def _judge_room(free: int, used: int, most: int) -> Finding:
-    if free < _LEAST_FREE:
-        advice = "make room; until then events stay in memory"
-        return Finding("fail", "spool room", f"{_size(free)} left on the disk", advice)
-    if used >= most:
-        advice = "let it be delivered, or raise max_spool_bytes; until then events stay in memory"
-        return Finding("fail", "spool room", f"{_size(used)} used of max_spool_bytes={_size(most)}", advice)
-    if free + used < most:
-        what = f"{_size(free)} left on the disk, which is less than max_spool_bytes={_size(most)}"
-        return Finding("warn", "spool room", what, "lower max_spool_bytes, or make room")
-    return Finding("ok", "spool room", f"{_size(used)} used of {_size(most)}, {_size(free)} left on the disk")
-
-
-def _judge_segments(segments: SegmentCount) -> Iterable[Finding]:
-    if segments.living:
-        yield Finding("ok", "spool", f"{_count(segments.living, 'segment')} of living processes")
-    if segments.waiting:
-        what = f"{_count(segments.waiting, 'record')} of processes that have ended, not sent yet"
-        yield Finding("ok", "spool", what, "the next process that tracks sends them")
-    if segments.foreign:
-        what = f"{_count(segments.foreign, 'record')} for a collector at another url"
-        yield Finding("warn", "spool", what, "a process with that url and this spool sends them")
-    if segments.unreadable:
-        what = f"{_count(segments.unreadable, 'segment')} that this user cannot read"
-        yield Finding("warn", "spool", what, "a process of the user who owns them sends them")
-
-
-def file_system_of(path: str, mountinfo: str) -> str:
-    """The kind of file system that a path is on, or "" if that does not tell.
-
-    Args:
-        path: Absolute and without symbolic links.
-        mountinfo: As in /proc/self/mountinfo (proc(5)).
-    """
-    best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        if len(fields.split()) < 5 or not rest:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields.split()[4])
-        is_above = path == point or path.startswith(point.rstrip("/") + "/")
-        if is_above and len(point) >= best:  # of several on the same point, the last one shows
-            best, kind = len(point), rest.split()[0]
-    return kind
+        return Finding("warn", "round trip", milliseconds(seconds), advice)
+    return Finding("ok", "round trip", milliseconds(seconds))
 
 
 # The process
@@ -558,61 +401,3 @@ def judge_neighbours(versions: Mapping[str, str]) -> Finding:
     """
     told = ", ".join(f"{name} {version}" for name, version in versions.items())
     return Finding("ok", "neighbours", told or "neither OpenTelemetry nor Sentry is installed")
-
-
-# Text
-
-
-def report(findings: Sequence[Finding]) -> str:
-    """Findings for people to read: a line for each, and the sum of it."""
-    width = max((len(finding.check) for finding in findings), default=0)
-    lines = [f"{finding.status:<4}  {finding.check:<{width}}  {_sentence(finding)}" for finding in findings]
-    count = Counter(finding.status for finding in findings)
-    told = [f"{count['ok']} ok", *(f"{count[status]} {status}" for status in ("warn", "fail", "skip") if count[status])]
-    return "\n".join([*lines, "", ", ".join(told), ""])
-
-
-def _sentence(finding: Finding) -> str:
-    return f"{finding.what}  ({finding.advice})" if finding.advice else finding.what
-
-
-def cleaned(finding: Finding, secrets: Iterable[str]) -> Finding:
-    """A finding that can be shown: on one line, without keys, passwords and control characters.
-
-    Args:
-        finding: Its texts may hold what a server said.
-        secrets: What must not be in it.
-    """
-    return Finding(finding.status, finding.check, _clean(finding.what, secrets), _clean(finding.advice, secrets))
-
-
-def _clean(text: str, secrets: Iterable[str]) -> str:
-    for secret in filter(None, secrets):
-        # Of a short one only whole words: the key "a" is in most sentences.
-        pattern = re.escape(secret) if len(secret) >= 8 else rf"(?<!\w){re.escape(secret)}(?!\w)"
-        text = re.sub(pattern, _HIDDEN, text)
-    text = re.sub(r"//[^/\s]*@", f"//{_HIDDEN}@", text)
-    text = "".join(character if character.isprintable() else " " for character in text)
-    return text if len(text) <= 300 else f"{text[:297]}..."
-
-
-def _duration(seconds: float) -> str:
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
-
-
-def _size(count: int) -> str:
-    for unit, length in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
-        if count >= length:
-            return f"{count / length:.1f} {unit}"
-    return f"{count} bytes"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -1,6 +1,6 @@
-"""Looks at what a client would meet here: settings, network, collector, spool, process. `_diagnosis` judges it.
+"""Looks at what a client would meet here: settings, network, collector, spool, process.
 
-It stores nothing in the collector and leaves nothing in the spool.
+`_diagnosis` and `_spool_diagnosis` judge what it finds. Nothing is stored in the collector, nothing left in the spool.
 """
 
 from __future__ import annotations
@@ -21,11 +21,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from . import _diagnosis
+from . import _diagnosis, _spool_diagnosis
 from ._config import Config
-from ._diagnosis import Answer, Finding, Reply, SegmentCount, Settings, SpoolFacts, Trouble, TroubleKind
+from ._diagnosis import Answer, Reply, Settings, Trouble, TroubleKind
+from ._finding import Finding, cleaned
 from ._segment import FORMAT, SUFFIX, count_lines
 from ._spool import address_mark
+from ._spool_diagnosis import SegmentCount, SpoolFacts
 from ._transport import _new_http_transport, _proxy_for, new_http_client
 
 _PATIENCE: Final = 5.0  # seconds for each step of a request, at most
@@ -50,7 +52,7 @@ def examine(options: Mapping[str, Any], environ: Mapping[str, str] | None = None
     settings = _diagnosis.judge_settings(options, environ)
     findings = [*settings.findings, *_examine_collector(settings), *_examine_spool(settings), *_examine_process()]
     secret = [str(options.get("write_key") or ""), environ.get("ANALYTICS_WRITE_KEY", "")]
-    return [_diagnosis.cleaned(finding, secret) for finding in findings]
+    return [cleaned(finding, secret) for finding in findings]
 
 
 # The collector
@@ -153,17 +155,21 @@ def _trouble(error: BaseException) -> Trouble:
     chain = [error]
     while (below := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(below)
-    kinds: tuple[tuple[type[BaseException], TroubleKind], ...] = (
-        (socket.gaierror, "name"),
-        (ConnectionRefusedError, "refused"),
-        (ssl.SSLCertVerificationError, "certificate"),
-        (ssl.SSLError, "tls"),
-        (TimeoutError, "timeout"),
-    )
     told = f"{type(error).__name__}: {error}".removesuffix(": ")
-    if type(error).__name__ == "ProxyError":
-        return Trouble("proxy", told)
-    return Trouble(next((kind for kinds_of, kind in kinds if isinstance(chain[-1], kinds_of)), "other"), told)
+    if type(error).__name__ in _BY_NAME:
+        return Trouble(_BY_NAME[type(error).__name__], told)
+    return Trouble(next((kind for cause, kind in _BY_CAUSE if isinstance(chain[-1], cause)), "other"), told)
+
+
+_BY_NAME: Final[Mapping[str, TroubleKind]] = {"ProxyError": "proxy", "RemoteProtocolError": "cut"}  # of httpx
+_BY_CAUSE: Final[tuple[tuple[type[BaseException], TroubleKind], ...]] = (
+    (socket.gaierror, "name"),
+    (ConnectionRefusedError, "refused"),
+    (ConnectionError, "cut"),
+    (ssl.SSLCertVerificationError, "certificate"),
+    (ssl.SSLError, "tls"),
+    (TimeoutError, "timeout"),
+)
 
 
 # The spool
@@ -172,9 +178,9 @@ def _trouble(error: BaseException) -> Trouble:
 def _examine_spool(settings: Settings) -> list[Finding]:
     directory = settings.text("spool")
     if not directory:
-        return [_diagnosis.judge_no_spool()]
+        return [_spool_diagnosis.judge_no_spool()]
     facts = look_at_spool(Path(directory).absolute(), settings.text("url"))
-    return _diagnosis.judge_spool(facts, settings.config.max_spool_bytes)
+    return _spool_diagnosis.judge_spool(facts, settings.config.max_spool_bytes)
 
 
 def look_at_spool(directory: Path, url: str) -> SpoolFacts:
@@ -282,7 +288,7 @@ def _file_system(directory: Path) -> str:
         mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
     except OSError:
         return ""
-    return _diagnosis.file_system_of(str(directory.resolve()), mounts)
+    return _spool_diagnosis.file_system_of(str(directory.resolve()), mounts)
 
 
 # The process

@@ -1,180 +1,135 @@
-"""Any Python value as JSON: in one pass when it is plain, with care when it is not.
-
-A value that JSON has no form for becomes a marker such as "<Circle>"; it never costs the event, nor its
-neighbours. Postgres takes no NUL character and UTF-8 no lone surrogate: both become U+FFFD, the replacement
-character.
-"""
+"""Records as JSON that Postgres can store: in one pass when all of it is plain, with care when it is not."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import date, time
+from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal
-from operator import methodcaller
 from typing import Any, Final
+from uuid import UUID
 
 import msgspec
 
-MAX_DEPTH: Final = 50  # levels; the collector takes 100
-MAX_PARTS: Final = 100_000  # values in one event, so that things that refer to each other come to an end
+from ._cleaner import MAX_DEPTH, Cleaner, Convert
+from ._redaction import Redaction
+from .exceptions import EventError
 
 _BACKSLASH: Final = ord("\\")
-_BRACKET: Final = ord("[")
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-_ALL_BUT_BRACKETS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^\[\]{}"]++')
+_SHORTEST_CUT: Final = 64  # characters that are left of any text
 
-
-def encode(value: Any) -> bytes:
-    """Encode a value; the result is JSON in UTF-8 that Postgres can store, whatever the value holds."""
-    try:
-        text = _encoder.encode(value)
-        if _is_storable(text):
-            return text
-    except Exception:  # noqa: BLE001, S110  # the values are the host's own, and so are their errors
-        pass
-    return msgspec.json.encode(_Cleaner().clean(value))
-
-
-def _is_storable(text: bytes) -> bool:
-    """Whether it holds no NUL and is not too deep; for most texts, a search for single bytes tells."""
-    if _BACKSLASH in text and b"\\u0000" in text:
-        return False
-    few = text.count(b"{") <= MAX_DEPTH and (_BRACKET not in text or text.count(b"[") <= MAX_DEPTH)
-    return few or not _is_deep(text)
-
-
-def _is_deep(text: bytes) -> bool:
-    brackets = _ALL_BUT_BRACKETS.sub(b"", text)
-    for _ in range(MAX_DEPTH):
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return bool(brackets)
-
-
-def _plain(value: Any) -> Any:
-    """What msgspec does not know. Generators and files are left alone: reading would take from the host."""
-    if value is None or isinstance(value, bool):  # a key; as a value msgspec knows it
-        return str(value)
-    for kinds, plain in _PLAIN:
-        if isinstance(value, kinds):
-            return plain(value)
-    return value.item() if hasattr(type(value), "item") else _marker(value)  # a scalar of numpy and the like
-
-
-_encoder: Final = msgspec.json.Encoder(enc_hook=_plain)
-
-
-class _Cleaner:
-    """Takes one value apart, and makes each part storable by itself."""
-
-    def __init__(self) -> None:
-        self._left = MAX_PARTS
-        self._inside: list[int] = []  # the ids of the values that this one is a part of
-
-    def clean(self, value: Any) -> Any:
-        """The same value in plain parts."""
-        self._left -= 1
-        if self._left < 0:
-            return "<too much>"
-        try:
-            if value is None or isinstance(value, bool | str | int | float):
-                return _scalar(value)
-            return self._compound(value)
-        except Exception:  # noqa: BLE001  # a property or an iterator of the host's raised
-            return _marker(value)
-
-    def _compound(self, value: Any) -> Any:
-        if id(value) in self._inside:
-            return _marker(value)
-        if len(self._inside) >= MAX_DEPTH:
-            return "<too deep>"
-        self._inside.append(id(value))
-        try:
-            return self._parts(value)
-        finally:
-            self._inside.pop()
-
-    def _parts(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {_key(key): self.clean(part) for key, part in value.items()}
-        if isinstance(value, Collection) and not isinstance(value, bytes | bytearray | memoryview):
-            return [self.clean(part) for part in value]
-        fields = {name: self.clean(getattr(value, name)) for name in _field_names(type(value))}
-        if isinstance(value, msgspec.Struct):
-            return msgspec.structs.replace(value, **fields)  # so that it decides what it leaves out
-        return fields or self.clean(msgspec.to_builtins(value, enc_hook=_plain))
-
-
-def _field_names(kind: type[Any]) -> Iterable[str]:
-    """The fields of a Struct, of an attrs class or of a dataclass."""
-    if hasattr(kind, "__attrs_attrs__"):
-        return [field.name for field in kind.__attrs_attrs__]
-    names: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
-    return names
-
-
-def _scalar(value: Any) -> Any:
-    if isinstance(value, str):
-        return _UNSTORABLE.sub("\ufffd", _exact(value))
-    if isinstance(value, float):
-        return _exact(value) if math.isfinite(value) else None
-    if isinstance(value, int) and not isinstance(value, bool):
-        str(_exact(value))  # Python refuses to write numbers of more than 4,300 digits
-        return _exact(value)
-    return value
-
-
-def _exact(value: str | float) -> Any:
-    """The plain value under a subclass, whatever that has made of its methods."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    return float.__float__(value) if isinstance(value, float) else int.__int__(value)
-
-
-_PLAIN: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    ((str, int, float), _exact),
-    (bytes, bytes),
-    (Decimal, str),
-    ((date, time), methodcaller("isoformat")),
-    (Mapping, dict),
-    (Collection, list),
-)
-"""Subclasses, and what else counts as one of these."""
-
-
-def _key(key: Any) -> str:
-    try:
-        return _UNSTORABLE.sub("\ufffd", _exact(key if isinstance(key, str) else str(key)))
-    except Exception:  # noqa: BLE001  # its __str__ is the host's
-        return _marker(key)
-
-
-def _marker(value: Any) -> str:
-    return f"<{type(value).__name__}>"
+# Types whose JSON is exact as msgspec writes it, and which hold nothing else. A float may be NaN, which shows as null.
+_FLAT: Final = frozenset({str, int, float, bool, type(None), Decimal, UUID, date})
+_NESTED: Final = _FLAT | {dict, list}
 
 
 class Encoder:
-    """Stand-in until the real one is here."""
+    """Encodes records, whatever the host's values are.
 
-    altered = 0
+    Args:
+        convert: The host's function for its own types: takes a value, returns a plain one.
+        redaction: Which properties are not kept; none if left out.
+        max_bytes: Largest record, in bytes of JSON.
 
-    def __init__(self, *, convert=None, redaction=None, max_bytes=0):
-        self._max = max_bytes
+    Attributes:
+        altered: Values that became a marker, or were cut, so far.
+        harmless: Names of properties that were looked at and may be kept.
+    """
 
-    def encode(self, record, data):
-        from .exceptions import EventError
+    def __init__(
+        self, *, convert: Convert | None = None, redaction: Redaction | None = None, max_bytes: int = 256 * 1024
+    ) -> None:
+        self.altered = 0
+        self._convert = convert
+        self._redaction = redaction or Redaction(())
+        self.harmless = self._redaction.harmless
+        self._max_bytes = max_bytes
+        self._encode_into = msgspec.json.Encoder().encode_into
+        self._buffers: list[bytearray] = []  # one for each encoding that is going on
 
-        text = encode(record)
-        if len(text) > self._max:
-            raise EventError("too_large", "too large")
+    def encode(self, record: msgspec.Struct, data: Any) -> bytes:
+        """Encode a record.
+
+        Args:
+            record: The Struct.
+            data: The host's values in it, a field of it as well; or None.
+
+        Raises:
+            EventError: It is too large, even with its texts cut.
+        """
+        try:
+            if data is None or self._is_plain(data):
+                text = self._plain(record)
+                if len(text) <= self._max_bytes and not (
+                    (_BACKSLASH in text and b"\\u0000" in text) or (b"null" in text and _has_nan(data))
+                ):
+                    return text
+        except Exception:  # noqa: BLE001, S110  # the values are the host's own, and so are their errors
+            pass
+        return self._encode_with_care(record, data)
+
+    def _plain(self, record: msgspec.Struct) -> bytes:
+        """Encode in one pass. The copy has the very size; what msgspec itself returns keeps half as much again."""
+        buffers = self._buffers
+        buffer = buffers.pop() if buffers else bytearray()
+        self._encode_into(record, buffer)
+        text = bytes(buffer)
+        buffers.append(buffer)
         return text
+
+    def _is_plain(self, data: Any) -> bool:
+        """Whether msgspec's JSON of it is exact and every name in it may be kept."""
+        if type(data) is dict and _FLAT.issuperset(map(type, data.values())) and self.harmless.issuperset(data):
+            return True
+        return self._is_nested_plain(data, 0)
+
+    def _is_nested_plain(self, data: Any, depth: int) -> bool:
+        values = data.values() if type(data) is dict else data
+        if depth == MAX_DEPTH or type(data) not in (dict, list) or not _NESTED.issuperset(map(type, values)):
+            return False
+        if type(data) is dict and not self.harmless.issuperset(data):
+            return False
+        return all(
+            self._is_nested_plain(value, depth + 1) for value in values if type(value) is dict or type(value) is list
+        )
+
+    def _encode_with_care(self, record: msgspec.Struct, data: Any) -> bytes:
+        """Encode part by part; as long as that is too large, with shorter texts."""
+        longest = max(self._max_bytes, _SHORTEST_CUT)
+        while longest >= _SHORTEST_CUT:
+            cleaner = Cleaner(self._redaction, self._convert, longest)
+            fields = {
+                name: cleaner.clean(value) if value is data or isinstance(value, str) else value
+                for name, value in zip(record.__struct_fields__, msgspec.structs.astuple(record), strict=True)
+            }
+            text = msgspec.json.encode(msgspec.structs.replace(record, **fields))
+            if len(text) <= self._max_bytes:
+                self.altered += cleaner.altered
+                return text
+            longest //= 4
+        raise EventError("too_large", f"{len(text)} bytes are more than max_event_bytes={self._max_bytes}")
+
+
+def _has_nan(data: Any) -> bool:
+    """Whether a float in plain data is NaN or infinite."""
+    if type(data) is float:
+        return data - data != 0
+    if type(data) is dict:
+        return any(map(_has_nan, data.values()))
+    return type(data) is list and any(map(_has_nan, data))
 
 
 def as_object(value: Any) -> Any:
-    text = encode(value)
-    if text.startswith(b"{"):
-        return msgspec.json.decode(text)
-    from .exceptions import EventError
+    """Anything that becomes a JSON object, as something that the encoder makes one of.
 
-    raise EventError("invalid", f"event_data and traits are mappings with string keys, not {type(value).__name__}")
+    Mappings, dataclasses, attrs classes, Structs and pydantic models are such.
+
+    Raises:
+        EventError: It is nothing of the kind.
+    """
+    kind = type(value)
+    has_fields = any(
+        hasattr(kind, name) for name in ("__struct_fields__", "__attrs_attrs__", "__dataclass_fields__", "model_dump")
+    )
+    if isinstance(value, Mapping) or (has_fields and not isinstance(value, type)):
+        return value
+    raise EventError("invalid", f"event_data and traits are mappings with string keys, not {kind.__name__}")

@@ -174,7 +174,7 @@ def _new_buffer(config: Config, notice: Callable[[int], None]) -> Buffer:
     )
 
 
-_lock = threading.Lock()
+_lock = threading.RLock()  # reentrant: a signal handler may make a client, too
 _shared: Final[dict[Config, Engine]] = {}
 _stand_ins: Final[list[Callable[[Config], Engine]]] = []  # the last one makes the engines, see `standing_in`
 
@@ -223,7 +223,7 @@ def _forget(engine: Engine) -> None:
 def _after_fork() -> None:
     """Another thread of the parent may have held the lock; in the child nobody would ever release it."""
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -210,4 +210,3 @@ def utc_moment(moment: datetime) -> datetime:
         raise EventError("invalid", f"created_at is a datetime, not {moment!r}")
     utc = moment.replace(tzinfo=UTC) if moment.utcoffset() is None else moment.astimezone(UTC)
     return datetime.combine(utc.date(), utc.timetz())  # no subclass, which the encoder would not know
-

@@ -104,8 +104,8 @@ def notice_fork() -> None:
 
 def _after_fork() -> None:
     """Locks are replaced and never acquired: whoever held them at the fork is not here to release them."""
-    global _noticing
-    _noticing = threading.Lock()
+    global _noticing, _ending
+    _noticing, _ending = threading.Lock(), threading.RLock()
     _begin_anew()
     _end_with_children("multiprocessing")
     _end_with_children("billiard")
@@ -123,13 +123,19 @@ def _begin_anew() -> None:
 
 
 def at_exit() -> None:
-    """Send what is left and give away the rest, all engines within the budget of each."""
+    """Send what is left and give away the rest, all engines within the budget of each.
+
+    Whoever comes second, of the main thread at its end and a SIGTERM's, waits until the first is done: it would
+    end the process in the midst of it.
+    """
     started = time.monotonic()
-    for engine in list(_engines):
-        with contextlib.suppress(Exception):  # whatever it is, the others must have their turn
-            engine.finish(started + engine.exit_timeout)
+    with _ending:
+        for engine in list(_engines):
+            with contextlib.suppress(Exception):  # whatever it is, the others must have their turn
+                engine.finish(started + engine.exit_timeout)
 
 
+_ending = threading.RLock()
 _hooked: Final[set[str]] = set()
 
 

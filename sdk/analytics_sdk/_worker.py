@@ -77,7 +77,7 @@ class Worker:
         self._not_before = 0.0  # when Retry-After lets us try again, on the clock of time.monotonic()
         self._adopt_at = self._sync_at = 0.0
         self._takes_adopted = False
-        self._is_stopping = False
+        self._is_starting = self._is_stopping = False
 
     # Told by others
 
@@ -131,8 +131,9 @@ class Worker:
     def _start(self) -> None:
         """Start the thread, once; in an interpreter that is shutting down there is none, and `close()` sends."""
         with self._guard:
-            if self._thread is not None or self._is_stopping or _process.lacks_threads():
+            if self._thread is not None or self._is_starting or self._is_stopping or _process.lacks_threads():
                 return
+            self._is_starting = True  # a signal handler that tracks right now finds it begun
             self._make_tools()
             self._thread = threading.Thread(target=self._run, name="analytics_sdk", daemon=True)
             try:
@@ -140,6 +141,7 @@ class Worker:
                 _process.prepare_for_sigterm()
             except RuntimeError:
                 self._thread = None
+            self._is_starting = False
 
     def _make_tools(self) -> None:
         self._words = queue.SimpleQueue()  # its put() is reentrant: a signal handler may track

@@ -10,6 +10,8 @@ import pytest
 from analytics_sdk import Client, _default
 from analytics_sdk.testing import RecordingTransport
 
+Make = Callable[..., Client]
+
 
 @pytest.fixture
 def make() -> Iterator[Callable[..., Client]]:

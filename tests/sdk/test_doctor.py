@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -19,9 +20,11 @@ from typing import Any
 import psycopg
 import pytest
 
-from analytics_sdk import _diagnosis, _doctor
-from analytics_sdk._diagnosis import Answer, Finding, SegmentCount, SpoolFacts, Trouble
+from analytics_sdk import _diagnosis, _doctor, _spool_diagnosis
+from analytics_sdk._diagnosis import Answer, Trouble
+from analytics_sdk._finding import Finding, cleaned
 from analytics_sdk._spool import Spool
+from analytics_sdk._spool_diagnosis import SegmentCount, SpoolFacts
 from tests.conftest import ADMIN_KEY, READ_KEY, WRITE_KEY
 from tests.programs import ROOT, Collector, free_port
 from tests.sdk.servers import hanging_server
@@ -187,6 +190,25 @@ def test_https_to_a_server_without_tls() -> None:
         found = examine(url=url.replace("http:", "https:"), write_key="k")
     assert found["connection"].status == "fail"
     assert "is this an https port?" in found["connection"].advice
+
+
+@pytest.mark.parametrize("goodbye", [b"", b"\x15\x03\x01\x00\x02\x02\x46"], ids=["closed", "TLS"])
+def test_a_server_that_hangs_up(goodbye: bytes) -> None:
+    """A connection that is cut, as a server of https does that is spoken to in plain text, is no refused one."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(1000)
+            connection.sendall(goodbye)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        found = examine(url=f"http://127.0.0.1:{listener.getsockname()[1]}", write_key="k")["connection"]
+        thread.join()
+    assert found.status == "fail"
+    assert "is this an https port?" in found.advice
 
 
 @pytest.mark.parametrize(
@@ -398,7 +420,7 @@ def test_a_missing_spool_is_not_made(tmp_path: Path) -> None:
 def test_what_a_spool_can_suffer_from(facts: dict[str, Any], status: str, words: str) -> None:
     """Each fact about a spool has its gravity and its words."""
     given = SpoolFacts(**{"directory": "/s", "free_bytes": 2**40, **facts})
-    found = _diagnosis.judge_spool(given, 2**30)
+    found = _spool_diagnosis.judge_spool(given, 2**30)
     assert words in " ".join(finding.what for finding in found)
     assert max((finding.status for finding in found), key=["ok", "warn", "fail"].index) == status
 
@@ -426,8 +448,8 @@ nonsense
 )
 def test_file_systems_by_path(path: str, kind: str) -> None:
     """The mount that a path is on is the nearest above it, and of several there the last."""
-    assert _diagnosis.file_system_of(path, MOUNTS) == kind
-    assert _diagnosis.file_system_of(path, "") == ""
+    assert _spool_diagnosis.file_system_of(path, MOUNTS) == kind
+    assert _spool_diagnosis.file_system_of(path, "") == ""
 
 
 # Pure decisions
@@ -510,9 +532,9 @@ def test_green_threads(is_patched: dict[str, bool], what: str) -> None:
 
 def test_short_keys_are_hidden_as_words() -> None:
     """A key of one letter does not make the report unreadable."""
-    found = _diagnosis.cleaned(Finding("fail", "x", "a bad key: a!", "a"), ["a"])
+    found = cleaned(Finding("fail", "x", "a bad key: a!", "a"), ["a"])
     assert (found.what, found.advice) == ("*** bad key: ***!", "***")
-    assert _diagnosis.cleaned(Finding("ok", "x", "bad"), ["a", ""]).what == "bad"
+    assert cleaned(Finding("ok", "x", "bad"), ["a", ""]).what == "bad"
 
 
 # The command

@@ -7,10 +7,13 @@ import datetime as dt
 import decimal
 import enum
 import json
+import logging
+import pathlib
 import time
 import uuid
 from collections import OrderedDict, UserDict, deque
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import attrs
@@ -20,8 +23,9 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from analytics_collector import records
-from analytics_sdk import _event
-from analytics_sdk._encoder import MAX_DEPTH, encode
+from analytics_sdk import EventError, _cleaner, _event
+from analytics_sdk._cleaner import MAX_DEPTH
+from analytics_sdk._encoder import Encoder
 from tests.sdk.garbage import MAKERS, Leaf, Node, Text, anything, circle, deep
 
 ID = "0190a0b0-0000-7000-8000-000000000000"
@@ -70,6 +74,35 @@ class Scalar:
         return 7
 
 
+class Model:
+    """What pydantic's models look like."""
+
+    def model_dump(self) -> dict[str, Any]:
+        """Its fields."""
+        return {"x": 1, "at": dt.date(2026, 1, 31)}
+
+
+class Array:
+    """What numpy's arrays look like."""
+
+    def tolist(self) -> list[int]:
+        """The plain values."""
+        return [1, 2]
+
+
+class Box(Struct):
+    """A record that holds any value."""
+
+    data: Any
+
+
+def encode(value: Any, encoder: Encoder | None = None) -> bytes:
+    """The JSON of one value."""
+    text = (encoder or Encoder(max_bytes=10_000_000)).encode(Box(value), value)
+    assert text.startswith(b'{"data":')
+    return text[len(b'{"data":') : -1]
+
+
 def read(text: bytes) -> Any:
     """JSON as strict readers read it: NaN is an error."""
 
@@ -85,7 +118,13 @@ def read(text: bytes) -> Any:
         ({"a": [1, 2.5, "x", True, None]}, {"a": [1, 2.5, "x", True, None]}),
         (decimal.Decimal("9.990"), "9.990"),
         (dt.datetime(2026, 1, 31, 12, tzinfo=dt.UTC), "2026-01-31T12:00:00Z"),
-        (dt.datetime(2026, 1, 31, 12), "2026-01-31T12:00:00"),  # noqa: DTZ001
+        (dt.datetime(2026, 1, 31, 12), "2026-01-31T12:00:00Z"),  # noqa: DTZ001
+        (dt.datetime(2026, 1, 31, 12, tzinfo=dt.timezone(dt.timedelta(hours=2))), "2026-01-31T12:00:00+02:00"),
+        (dt.timedelta(minutes=1.5), 90.0),
+        (pathlib.PurePosixPath("/a/b"), "/a/b"),
+        (Model(), {"x": 1, "at": "2026-01-31"}),
+        (Array(), [1, 2]),
+        ({3, 1, 2}, [1, 2, 3]),
         (dt.date(2026, 1, 31), "2026-01-31"),
         (dt.time(12, 30), "12:30:00"),
         (uuid.UUID(ID), ID),
@@ -106,7 +145,7 @@ def read(text: bytes) -> Any:
         (Leaf("x"), {"value": "x"}),
         (Text("safe"), "safe"),
         (Price("9.990"), "9.990"),
-        (Moment(2026, 1, 31, 12, tzinfo=dt.UTC), "2026-01-31T12:00:00+00:00"),
+        (Moment(2026, 1, 31, 12, tzinfo=dt.UTC), "2026-01-31T12:00:00Z"),
         ([Price("1.0"), "\0"], ["1.0", "\ufffd"]),
         (Scalar(), 7),
         (2**70, 2**70),
@@ -206,7 +245,7 @@ def test_what_json_knows_arrives_as_it_is(value: Any) -> None:
 
 def line(event_data: Any, event_type: str = "click") -> bytes:
     """An event's bytes."""
-    return _event.event_line(ID, event_type, NOW, None, None, None, event_data)
+    return _event.event_line(Encoder(), ID, event_type, NOW, None, None, None, event_data)
 
 
 def test_a_struct_of_the_hosts_own_can_be_the_data() -> None:
@@ -215,3 +254,86 @@ def test_a_struct_of_the_hosts_own_can_be_the_data() -> None:
         stored = read(bytes(records.event(line(data), NOW).event_data))
         assert "\ufffd" in stored.values()
     assert attrs.asdict(Leaf("\0")) == {"value": "\0"}
+
+
+@pytest.mark.parametrize(
+    ("data", "altered"),
+    [
+        ({"a": 1, "b": None, "c": 1.5}, 0),
+        ({"a": float("nan"), "b": None}, 1),
+        ({"a": [{"b": float("inf")}, float("nan")]}, 2),
+        ({"a": object(), "b": "x\0", "c": 10**5000}, 3),
+        ({"a": dt.timedelta(1), "b": b"x", "c": {1}, "d": (1, 2)}, 0),
+    ],
+    ids=["plain", "NaN", "nested", "markers", "forms"],
+)
+def test_what_could_not_be_kept_is_counted(data: dict[str, Any], altered: int) -> None:
+    """Every value that became a marker, null or another text is counted, and no other."""
+    encoder = Encoder()
+    encode(data, encoder)
+    assert encoder.altered == altered
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_long_texts_are_cut_to_fit(nested: bool) -> None:
+    """A text of 5 MB is cut, with its length at its end, and its neighbours are whole."""
+    encoder = Encoder(max_bytes=100_000)
+    data = {"long": "x" * 5_000_000, "short": "y" * 1000}
+    stored = read(encode({"in": data} if nested else data, encoder))
+    found = stored["in"] if nested else stored
+    assert found["short"] == data["short"]
+    assert found["long"].startswith("xxx")
+    assert found["long"].endswith("… <5000000 characters>")
+    assert encoder.altered == 1
+
+
+def test_what_is_too_large_all_the_same_is_refused() -> None:
+    """An event of too many parts is not accepted, and the error says which bound it passes."""
+    with pytest.raises(EventError, match="max_event_bytes=1000"):
+        encode({str(number): number for number in range(1000)}, Encoder(max_bytes=1000))
+
+
+def test_the_hosts_own_function_is_asked_first() -> None:
+    """`encoder=` gives a type its form, at any depth; what it leaves as it is or fails at becomes a marker."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Array):
+            return {"array": {1}}
+        if isinstance(value, Scalar):
+            raise ValueError  # noqa: TRY004
+        return value
+
+    encoder = Encoder(convert=plain)
+    stored = read(encode({"a": [Array()], "b": Scalar(), "c": object(), "d": dt.date(2026, 1, 31)}, encoder))
+    assert stored == {"a": [{"array": [1]}], "b": "<Scalar>", "c": "<object>", "d": "2026-01-31"}
+    assert encoder.altered == 2
+
+
+def test_naive_datetimes_warn_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log says once in a process that a datetime had no zone."""
+    monkeypatch.setattr(_cleaner, "_has_warned", False)
+    with caplog.at_level(logging.WARNING, "analytics_sdk"):
+        for _ in range(3):
+            encode({"at": dt.datetime(2026, 1, 31)})  # noqa: DTZ001
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
+def test_what_is_encoded_is_a_snapshot() -> None:
+    """Bytes that were made do not change with the dict, nor with the next encoding."""
+    encoder = Encoder()
+    data: dict[str, Any] = {"a": [1]}
+    first = encode(data, encoder)
+    data["a"].append(2)
+    encode({"b": 3}, encoder)
+    assert read(first) == {"a": [1]}
+
+
+def test_encoding_in_many_threads() -> None:
+    """Threads that share an encoder do not get each other's bytes."""
+    encoder = Encoder()
+
+    def work(number: int) -> bool:
+        return all(read(encode({"n": number, "i": i}, encoder)) == {"n": number, "i": i} for i in range(500))
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))

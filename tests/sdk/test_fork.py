@@ -149,7 +149,6 @@ def test_a_fork_while_every_lock_is_held(collector: Collector, connection: psyco
 
         def hold():
             engine = client._engine
-            engine.worker._make_tools()
             locks = (engine.buffer._lock, engine.worker._sending, engine.worker._guard, _default._lock, _engine._lock)
             for lock in locks:
                 lock.acquire()

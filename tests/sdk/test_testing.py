@@ -237,11 +237,13 @@ def test_threads_and_tasks(recorder: Recorder) -> None:
             analytics_sdk.track("thread")
 
     async def work_in_turn(user_id: int) -> None:
+        """Track in a session that others interrupt."""
         with analytics_sdk.session(user_id=user_id):
             await asyncio.sleep(0)
             analytics_sdk.track("task")
 
     async def work_all() -> None:
+        """Work at the same time, and look at it before the loop ends."""
         await asyncio.gather(*map(work_in_turn, range(20)))
         recorder.assert_tracked("task", times=20)
 
@@ -291,7 +293,7 @@ def test_the_settings_of_the_app_have_their_effect(make: Callable[..., Client]) 
     """before_send, encoder, redact and strict are those of the client, also of one that was made before."""
 
     class Money:
-        pass
+        """Nothing that JSON has a form for."""
 
     def before_send(event: dict[str, Any]) -> dict[str, Any] | None:
         return None if event["event_type"] == "secret" else event

@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 NOW_NS = 1_769_860_800_123_456_789
 MADE_IDS = (
-    "019c13ec-9e7b-7000-8000-102030405060",  # what is made at this moment, where the system's random bytes are 0, 1, 2...
+    "019c13ec-9e7b-7000-8000-102030405060",  # made at this moment, with random bytes 0, 1, 2...
     "019c13ec-9e7b-7001-8000-102030405060",
 )
 ID = "0190a0b0-0000-7000-8000-000000000001"
@@ -108,7 +108,7 @@ AWKWARD = {
 }
 AWKWARD_JSON = (
     '{"nul":"a\ufffdb","half a pair":"\ufffd","emoji":"\N{PARTY POPPER}","nan":null,"bytes":"/w==","decimal":"0.10",'
-    '"time":"2026-01-31T12:00:00Z","duration":"PT3600S","set":[1],"object":"<KeepingTransport>"}'
+    '"time":"2026-01-31T12:00:00Z","duration":3600.0,"set":[1],"object":"<KeepingTransport>"}'
 )
 
 CASES = {
