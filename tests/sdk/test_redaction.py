@@ -11,10 +11,35 @@ from analytics_sdk._redaction import DEFAULT_REDACT, Redaction
 from analytics_sdk.testing import RecordingTransport
 from tests.sdk.conftest import Make
 
-
-SECRETS = """password Password user_password passwordHash passwd pwd client_secret clientSecret token access_token
-accessToken refresh-token CSRF_TOKEN api_key apiKey API-KEY x-api-key Authorization cookie Set-Cookie credit_card
-creditCardNumber cvv CVC ssn iban private.key""".split()
+SECRETS = [
+    "password",
+    "Password",
+    "user_password",
+    "passwordHash",
+    "passwd",
+    "pwd",
+    "client_secret",
+    "clientSecret",
+    "token",
+    "access_token",
+    "accessToken",
+    "refresh-token",
+    "CSRF_TOKEN",
+    "api_key",
+    "apiKey",
+    "API-KEY",
+    "x-api-key",
+    "Authorization",
+    "cookie",
+    "Set-Cookie",
+    "credit_card",
+    "creditCardNumber",
+    "cvv",
+    "CVC",
+    "ssn",
+    "iban",
+    "private.key",
+]
 
 
 @pytest.mark.parametrize("name", SECRETS)
