@@ -177,3 +177,21 @@ if __name__ == "__main__":
     ids = (tmp_path / "ids").read_text().split()
     assert len(ids) == 30
     assert stored_ids(connection) == set(ids)
+
+
+def test_sigterm_and_the_end_of_the_main_thread_at_once(collector: Collector, connection: psycopg.Connection) -> None:
+    """A main thread that ends on the signal does not cut short what `handle_sigterm` sends."""
+    ran = run_script(
+        """
+        import signal
+
+        client = analytics_sdk.init(flush_interval=60, handle_sigterm=True)
+        tell(ids=[client.track("click") for _ in range(45)])
+        threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        signal.pause()
+        """,
+        collector.url,
+    )
+    assert ran.stderr == ""
+    assert ran.code in (0, -15)  # whichever of the two comes to its end first
+    assert stored_ids(connection) == ran.ids
