@@ -115,7 +115,7 @@ class Segment:
 
     def sync(self) -> None:
         """Have the disk itself take what was written; until then a power cut can lose it."""
-        with contextlib.suppress(OSError):  # closed meanwhile, or a file system that cannot
+        with contextlib.suppress(OSError, ValueError):  # a file system that cannot, or closed meanwhile
             os.fsync(self._fd)
 
     def remove(self) -> None:

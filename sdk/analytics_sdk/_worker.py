@@ -342,6 +342,7 @@ class Worker:
             )
         import random  # not needed by a host without trouble
 
+        uniform = random.SystemRandom().uniform  # the host's random.seed() and its numbers stay as they are
         least = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
         self._not_before = time.monotonic() + outcome.retry_after
-        return pause_before(self._failures, least, self._config.retry_cap, random.uniform)
+        return pause_before(self._failures, least, self._config.retry_cap, uniform)
