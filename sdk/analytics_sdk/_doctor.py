@@ -1,6 +1,7 @@
 """Looks at what a client would meet here: settings, network, collector, spool, process.
 
-`_diagnosis` and `_spool_diagnosis` judge what it finds. Nothing is stored in the collector, nothing left in the spool.
+`_settings_diagnosis`, `_diagnosis` and `_spool_diagnosis` judge what it finds. Nothing is stored in the collector,
+nothing left in the spool.
 """
 
 from __future__ import annotations
@@ -21,14 +22,15 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from . import _diagnosis, _spool_diagnosis
+from . import _diagnosis, _settings_diagnosis, _spool_diagnosis
 from ._config import Config
-from ._diagnosis import Answer, Reply, Settings, Trouble, TroubleKind
+from ._diagnosis import Answer, Reply, Trouble, TroubleKind
 from ._finding import Finding, cleaned
-from ._segment import FORMAT, SUFFIX, count_lines
-from ._spool import address_mark
+from ._segment import FORMAT, SUFFIX, count_records
+from ._settings_diagnosis import Settings
+from ._spool import ending_for
 from ._spool_diagnosis import SegmentCount, SpoolFacts
-from ._transport import _new_http_transport, _proxy_for, new_http_client
+from ._transport import new_http_client, new_http_transport, proxy_for
 
 _PATIENCE: Final = 5.0  # seconds for each step of a request, at most
 _EMPTY_BATCH: Final = b'{"sessions":[],"users":[],"events":[]}'
@@ -49,7 +51,7 @@ def examine(options: Mapping[str, Any], environ: Mapping[str, str] | None = None
         environ: The environment; that of this process if left out.
     """
     environ = os.environ if environ is None else environ
-    settings = _diagnosis.judge_settings(options, environ)
+    settings = _settings_diagnosis.judge_settings(options, environ)
     findings = [*settings.findings, *_examine_collector(settings), *_examine_spool(settings), *_examine_process()]
     secret = [str(options.get("write_key") or ""), environ.get("ANALYTICS_WRITE_KEY", "")]
     return [cleaned(finding, secret) for finding in findings]
@@ -75,7 +77,7 @@ def _examine_collector(settings: Settings) -> Iterator[Finding]:
 
 
 def _examine_name(url: str) -> Iterator[Finding]:
-    if proxy := _proxy_for(url):
+    if proxy := proxy_for(url):
         yield _diagnosis.judge_proxy(proxy)
         return
     parts = urlsplit(url)
@@ -131,7 +133,7 @@ class _Line:
 
     def __init__(self, url: str, key: str, config: Config) -> None:
         self._url = url
-        self._http = new_http_client(key, _new_http_transport(url), timeout=min(_PATIENCE, config.read_timeout))
+        self._http = new_http_client(key, new_http_transport(url), timeout=min(_PATIENCE, config.read_timeout))
         self.close = self._http.close
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Reply:
@@ -261,7 +263,7 @@ def _count_segments(directory: Path, url: str) -> SegmentCount:
             continue
         if records is None:
             count.living += 1
-        elif path.name.endswith(f"-{address_mark(url)}{SUFFIX}"):
+        elif path.name.endswith(ending_for(url)):
             count.waiting += records
         else:
             count.foreign += records
@@ -278,7 +280,7 @@ def _records_of_the_dead(path: Path) -> int | None:
     try:
         if not _can_lock(fd):
             return None
-        return count_lines(fd) if os.pread(fd, len(FORMAT), 0) == FORMAT else 0
+        return count_records(fd)
     finally:
         os.close(fd)
 

@@ -43,7 +43,6 @@ class Engine:
 
     def __init__(self, config: Config, transport: Transport) -> None:
         self.config = config
-        self.exit_timeout = config.exit_timeout
         self.is_plain = config.enabled and config.sample_rate == 1 and config.before_send is None
         self.encoder = Encoder(
             convert=config.encoder, redaction=Redaction(config.redact), max_bytes=config.max_event_bytes
@@ -125,10 +124,10 @@ class Engine:
         self.hooks.dropped("exit", lost)
         self.hooks.dropped("unanswered", unanswered)
 
-    def finish(self, deadline: float) -> None:
-        """Close at the end of the process."""
+    def finish(self, began: float) -> None:
+        """Close at the end of the process, `exit_timeout` after it began at the latest."""
         if not self.buffer.is_closed:
-            self.close(max(0.0, deadline - time.monotonic()))
+            self.close(max(0.0, began + self.config.exit_timeout - time.monotonic()))
 
     def begin_anew(self) -> None:
         """In a forked child: what the parent has in hand is the parent's to send."""

@@ -17,13 +17,6 @@ exit: the process ended before it could be sent, and there is no spool.
 unanswered: as exit, but it was sent and the answer never came: whether it is stored is not known.
 """
 
-RefuseReason = Literal["invalid", "too_large", "buffer_full", "closed", "sampled_out", "before_send"]
-"""Why a record is not accepted.
-
-invalid, too_large: what was passed cannot be stored.  buffer_full: neither memory nor spool has room.
-closed: the client is.  sampled_out, before_send: as you wished.
-"""
-
 
 class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Where all records are. A record is an event, or what is said of a session or a user.
@@ -39,7 +32,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
         dropped: Given up after they were accepted, by `DropReason`.
         pending: In memory, waiting or being sent; with a spool most of them are on disk as well.
         spooled: Waiting on disk only, for this process or for another one.
-        refused: Never accepted, by `RefuseReason`; not part of the sum.
+        refused: Never accepted, by reason; not part of the sum. `invalid` and `too_large`: what was passed cannot be
+            stored. `buffer_full`: neither memory nor spool has room. `closed`: the client is. `sampled_out` and
+            `before_send`: as you wished.
         altered: Values inside of accepted events that could not be stored as they were and became a marker.
     """
 

@@ -29,15 +29,18 @@ _MADV_WIPEONFORK: Final = 18  # madvise(2), Linux 4.14
 class Engine(Protocol):
     """What is told of forks and of the end."""
 
-    exit_timeout: float
     clients: Any
 
     def begin_anew(self) -> None:
         """In a forked child: what the parent has in hand is the parent's to send."""
         ...
 
-    def finish(self, deadline: float) -> None:
-        """Send what waits until the deadline, on the clock of `time.monotonic()`, and give away the rest."""
+    def finish(self, began: float) -> None:
+        """Send what waits and give away the rest, within its budget from when the end began.
+
+        Args:
+            began: On the clock of `time.monotonic()`, in seconds.
+        """
         ...
 
 
@@ -47,8 +50,7 @@ _engines: set[Engine] = set()
 def watch(engine: Engine) -> None:
     """Tell an engine of forks and of the end, from now on."""
     _engines.add(engine)
-    _end_with_children("multiprocessing")
-    _end_with_children("billiard")
+    _end_with_children()
 
 
 def forget(engine: Engine) -> None:
@@ -107,8 +109,7 @@ def _after_fork() -> None:
     global _noticing, _ending
     _noticing, _ending = threading.Lock(), threading.RLock()
     _begin_anew()
-    _end_with_children("multiprocessing")
-    _end_with_children("billiard")
+    _end_with_children()
 
 
 def _begin_anew() -> None:
@@ -128,22 +129,25 @@ def at_exit() -> None:
     Whoever comes second, of the main thread at its end and a SIGTERM's, waits until the first is done: it would
     end the process in the midst of it.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     with _ending:
         for engine in list(_engines):
             with contextlib.suppress(Exception):  # whatever it is, the others must have their turn
-                engine.finish(started + engine.exit_timeout)
+                engine.finish(began)
 
 
 _ending = threading.RLock()
 _hooked: Final[set[str]] = set()
 
 
-def _end_with_children(package: str) -> None:
-    """A child of `multiprocessing`, or of Celery's billiard, ends without atexit; its own finalizers are run.
+def _end_with_children() -> None:
+    """A child of `multiprocessing`, or of Celery's billiard, ends without atexit; its own finalizers are run."""
+    for package in ("multiprocessing", "billiard"):
+        _end_with_children_of(package)
 
-    A forked child forgets those that it inherits just before it runs the hooks of `register_after_fork`.
-    """
+
+def _end_with_children_of(package: str) -> None:
+    """A forked child forgets finalizers that it inherits just before it runs the hooks of `register_after_fork`."""
     util = sys.modules.get(f"{package}.util")
     if util is None or package in _hooked:
         return

@@ -147,12 +147,14 @@ def intact(line: bytes) -> bytes | None:
     return record if is_intact and record[:2] == b'{"' else None
 
 
-def count_lines(fd: int) -> int:
-    """How many records a file holds after its first line; a torn last line counts as one.
+def count_records(fd: int) -> int:
+    """How many records a segment's file holds; none if it is of another format. A torn last line counts as one.
 
     Raises:
         OSError: It cannot be read.
     """
+    if os.pread(fd, len(FORMAT), 0) != FORMAT:
+        return 0
     offset, lines, last = len(FORMAT), 0, b"\n"
     while chunk := os.pread(fd, _CHUNK, offset):
         offset += len(chunk)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from . import _ids
-from ._segment import FORMAT, SUFFIX, Segment, count_lines
+from ._segment import FORMAT, SUFFIX, Segment, count_records
 
 logger = logging.getLogger("analytics_sdk")
 
@@ -36,7 +36,7 @@ class Spool:
 
     def __init__(self, directory: str, url: str, max_bytes: int) -> None:
         self._directory = Path(directory).absolute()
-        self._ending = f"-{address_mark(url)}{SUFFIX}"
+        self._ending = ending_for(url)
         self._max_bytes = max_bytes
         self.segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // 4))
         self._retry_at = 0.0  # on the clock of time.monotonic()
@@ -120,9 +120,9 @@ class Spool:
             os.close(fd)
 
 
-def address_mark(url: str) -> str:
-    """Eight hex digits that stand for the address of a collector in the names of its segments."""
-    return hashlib.sha256(url.rstrip("/").encode()).hexdigest()[:8]
+def ending_for(url: str) -> str:
+    """How the names of a collector's segments end: eight hex digits stand for its address."""
+    return f"-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}{SUFFIX}"
 
 
 def bytes_in(directory: Path) -> int:
@@ -154,10 +154,9 @@ def _adopted(path: Path) -> Segment | None:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not os.fstat(fd).st_nlink:
             return None
-        head = os.pread(fd, len(FORMAT), 0)
-        records = count_lines(fd) if head == FORMAT else 0
+        records = count_records(fd)
         if not records:
-            if FORMAT.startswith(head):  # and not a format that another version of us will know
+            if FORMAT.startswith(os.pread(fd, len(FORMAT), 0)):  # and not a format that another version of us will know
                 path.unlink()
             return None
         kept = True

@@ -127,7 +127,7 @@ class HttpTransport:
 
     def _open(self) -> httpx.BaseTransport:
         if self._http is None:
-            self._http = self._given or _new_http_transport(self._url)
+            self._http = self._given or new_http_transport(self._url)
         return self._http
 
 
@@ -150,13 +150,18 @@ def _exchange(
         answer.close()
 
 
-def _new_http_transport(url: str) -> httpx.HTTPTransport:
+def new_http_transport(url: str) -> httpx.HTTPTransport:
+    """Import httpx and make its transport for an address, by the proxy that the environment names.
+
+    Args:
+        url: Where the collector is.
+    """
     with _importing:
         _import_httpx()
         import httpx
 
         # Without TLS there is nothing to verify, and loading the certificates costs 20 ms.
-        return httpx.HTTPTransport(verify=url.startswith("https:"), proxy=_proxy_for(url))
+        return httpx.HTTPTransport(verify=url.startswith("https:"), proxy=proxy_for(url))
 
 
 def _import_httpx() -> None:
@@ -166,7 +171,7 @@ def _import_httpx() -> None:
     import httpx  # noqa: F401
 
 
-def _proxy_for(url: str) -> str | None:
+def proxy_for(url: str) -> str | None:
     """The proxy that the environment names for an address (http_proxy, https_proxy, all_proxy, no_proxy)."""
     from urllib.parse import urlsplit
     from urllib.request import getproxies, proxy_bypass

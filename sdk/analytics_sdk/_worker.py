@@ -117,11 +117,6 @@ class Worker:
             self._transport.close()
         self._tell("stop")
 
-    @property
-    def is_running(self) -> bool:
-        """Whether there is a thread."""
-        return self._thread is not None
-
     def _tell(self, word: _Word) -> None:
         if self._words is not None:
             self._words.put(word)
@@ -222,16 +217,13 @@ class Worker:
 
     def _tell_waiters(self) -> None:
         for waiter in list(self._waiters):
-            if self._is_reached(waiter.goal, with_adopted=waiter.with_adopted):
+            if self._has_reached(waiter):
                 waiter.reached.set()
 
-    def _is_reached(self, goal: int, *, with_adopted: bool) -> bool:
+    def _has_reached(self, waiter: _Waiter) -> bool:
+        may_adopt_more = bool(self._config.spool) and self._adopt_at == 0.0
         _, settled = self._buffer.progress
-        return settled >= goal and not (with_adopted and self._config.spool and self._may_adopt_more)
-
-    @property
-    def _may_adopt_more(self) -> bool:
-        return self._adopt_at == 0.0
+        return settled >= waiter.goal and not (waiter.with_adopted and may_adopt_more)
 
     # Where there is no thread
 
@@ -241,7 +233,7 @@ class Worker:
             self._make_tools()
         assert self._sending is not None
         self._tend_spool()
-        while not self._is_reached(waiter.goal, with_adopted=waiter.with_adopted):
+        while not self._has_reached(waiter):
             left = deadline - time.monotonic()
             if left <= 0 or not self._sending.acquire(timeout=left):
                 return

@@ -20,7 +20,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from analytics_sdk import _diagnosis, _doctor, _spool_diagnosis
+from analytics_sdk import _diagnosis, _doctor, _settings_diagnosis, _spool_diagnosis
 from analytics_sdk._diagnosis import Answer, Trouble
 from analytics_sdk._finding import Finding, cleaned
 from analytics_sdk._spool import Spool
@@ -307,17 +307,17 @@ def test_all_wrong_settings_are_told_at_once() -> None:
 
 def test_an_argument_wins_over_the_environment() -> None:
     """As for a client: a wrong variable is of no importance if the argument is there."""
-    settings = _diagnosis.judge_settings({"url": "http://127.0.0.1:1"}, {"ANALYTICS_URL": "nonsense"})
+    settings = _settings_diagnosis.judge_settings({"url": "http://127.0.0.1:1"}, {"ANALYTICS_URL": "nonsense"})
     assert settings.text("url") == "http://127.0.0.1:1"
 
 
 def test_no_documented_variable_is_called_misspelt() -> None:
     """Variables of the SDK and of the collector are left alone."""
     documented = re.findall(r"`(ANALYTICS_\w+)`", (ROOT / "docs/configuration.md").read_text())
-    assert [name for name in documented if _diagnosis.suspect(name)] == []
-    assert _diagnosis.suspect("ANALYTICS_FLUSH_INTERVALL") == "ANALYTICS_FLUSH_INTERVAL"
-    assert _diagnosis.suspect("ANALYTIC_URL") == "ANALYTICS_URL"
-    assert _diagnosis.suspect("HOME") is None
+    assert [name for name in documented if _settings_diagnosis.suspect(name)] == []
+    assert _settings_diagnosis.suspect("ANALYTICS_FLUSH_INTERVALL") == "ANALYTICS_FLUSH_INTERVAL"
+    assert _settings_diagnosis.suspect("ANALYTIC_URL") == "ANALYTICS_URL"
+    assert _settings_diagnosis.suspect("HOME") is None
 
 
 @pytest.mark.parametrize(

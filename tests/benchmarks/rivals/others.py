@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,6 +12,12 @@ from .contestant import LONG, MANY, Purpose, Tracker
 from .event import TYPE, USER
 
 Orders = Iterable[dict[str, Any]]
+
+
+def track_each(client: Any, orders: Orders) -> None:
+    """Track one event for each order, as Segment's client and those with its signature do."""
+    for data in orders:
+        client.track(USER, TYPE, data)
 
 
 def open_posthog(url: str, purpose: Purpose, spool: str) -> Tracker:
@@ -44,12 +51,7 @@ def open_segment(url: str, purpose: Purpose, spool: str) -> Tracker:
     from segment.analytics.client import Client
 
     client = Client("key", host=url, **SEGMENT[purpose])
-
-    def burst(orders: Orders) -> None:
-        for data in orders:
-            client.track(USER, TYPE, data)
-
-    return Tracker(burst=burst, drain=client.flush)
+    return Tracker(burst=partial(track_each, client), drain=client.flush)
 
 
 def open_rudder(url: str, purpose: Purpose, spool: str) -> Tracker:
@@ -57,12 +59,7 @@ def open_rudder(url: str, purpose: Purpose, spool: str) -> Tracker:
     from rudderstack.analytics.client import Client
 
     client = Client("key", host=url, **SEGMENT[purpose])
-
-    def burst(orders: Orders) -> None:
-        for data in orders:
-            client.track(USER, TYPE, data)
-
-    return Tracker(burst=burst, drain=client.flush)
+    return Tracker(burst=partial(track_each, client), drain=client.flush)
 
 
 def open_mixpanel(url: str, purpose: Purpose, spool: str) -> Tracker:
@@ -71,12 +68,7 @@ def open_mixpanel(url: str, purpose: Purpose, spool: str) -> Tracker:
 
     consumer = mixpanel.BufferedConsumer(events_url=f"{url}/track")
     client = mixpanel.Mixpanel("token", consumer)
-
-    def burst(orders: Orders) -> None:
-        for data in orders:
-            client.track(USER, TYPE, data)
-
-    return Tracker(burst=burst, drain=consumer.flush)
+    return Tracker(burst=partial(track_each, client), drain=consumer.flush)
 
 
 def open_amplitude(url: str, purpose: Purpose, spool: str) -> Tracker:
