@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from ._batch import Batch
 from ._ledger import DropReason, Ledger, Stats
-from ._segment import Segment
+from ._segment import Segment, size_of
 from .exceptions import EventError
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class Buffer:
         notice: Called with the number of records that wait, at the first one and at a full batch.
         spool: Where records go that must outlive the process, or that memory has no room for.
         is_write_ahead: True writes every record to the spool before it is accepted; False only what does not fit.
+        damaged: Called with the number of records that could not be read back from the spool, when there are any.
     """
 
     def __init__(
@@ -46,22 +47,25 @@ class Buffer:
         spool: Spool | None = None,
         *,
         is_write_ahead: bool = True,
+        damaged: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._max_records = max_records
         self._max_bytes = max_bytes
         self._full_batch = full_batch
         self._notice = notice
+        self._damaged = damaged
         self._spool = spool
         self._is_write_ahead = is_write_ahead and spool is not None
         self._segment_bytes = spool.segment_bytes if spool else 0
         self._segments: deque[Segment] = deque()
+        self._live = Segment()
         self._adopted: Segment | None = None
         self._is_closed = False
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
-        for segment in self._all_segments():
+        for segment in (self._live, *self._all_segments()):
             segment.leave()
         # Reentrant: a signal handler or a finalizer may track in the midst of a track() of the same thread.
         self._lock = threading.RLock()
@@ -110,6 +114,7 @@ class Buffer:
                 self._room = room
                 self._accepted += 1
                 return
+        self._say()
         if waiting:
             self._notice(waiting)
 
@@ -189,6 +194,12 @@ class Buffer:
         """Book a record that was not accepted."""
         with self._lock:
             self._ledger.refused[reason] += 1
+        self._say()
+
+    def _say(self) -> None:
+        """Log what became of the disk; never under the lock, as a host's log handler may track."""
+        if self._spool is not None:
+            self._spool.say()
 
     def close(self) -> None:
         """Accept nothing any more; what was accepted before can still be taken."""
@@ -219,7 +230,7 @@ class Buffer:
             prefer_adopted: Whether those of a process that has ended come first.
         """
         for segment in self._sources(prefer_adopted=prefer_adopted):
-            while segment.waiting or segment.unread:
+            while (segment.waiting or segment.unread) and not self._is_ended:
                 take = self._take_from_memory if segment.waiting else self._take_from_disk
                 if (batch := take(segment, max_records, max_bytes)) is not None:
                     return batch
@@ -236,7 +247,7 @@ class Buffer:
             adopted = [self._adopted] if self._adopted else []
         return [*adopted, *own] if prefer_adopted else [*own, *adopted]
 
-    def _take_from_memory(self, segment: Segment, max_records: int, max_bytes: int) -> Batch:
+    def _take_from_memory(self, segment: Segment, max_records: int, max_bytes: int) -> Batch | None:
         taken: list[bytes] = []
         size = 0
         with self._lock:
@@ -245,7 +256,7 @@ class Buffer:
                 if taken and size > max_bytes:
                     break
                 taken.append(segment.waiting.popleft())
-            return self._in_hands(Batch(taken, segment, in_memory=True))
+            return self._in_hands(Batch(taken, segment, in_memory=True)) if taken else None  # the end was faster
 
     def _take_from_disk(self, segment: Segment, max_records: int, max_bytes: int) -> Batch | None:
         """Read outside the lock, as a disk may take its time; meanwhile `put()` only adds to what is unread."""
@@ -262,7 +273,10 @@ class Buffer:
                 self._ledger.dropped["damaged"] += damaged
                 self._taken += damaged if segment is not self._adopted else 0
                 self._settle_in(segment, damaged)
-            return self._in_hands(Batch(records, segment, in_memory=False)) if records else None
+            batch = self._in_hands(Batch(records, segment, in_memory=False)) if records else None
+        if damaged:
+            self._damaged(damaged)
+        return batch
 
     def _in_hands(self, batch: Batch) -> Batch:
         self._in_hand.append(batch)
@@ -354,7 +368,8 @@ class Buffer:
 
     def tend(self) -> None:
         """Go back to the disk once it is worth a try again, if every record has to be on it."""
-        if not self._is_write_ahead or self._live.is_durable or self._spool is None:
+        self._say()
+        if self._spool is None or not self._is_write_ahead or self.is_closed or self._is_on_disk:
             return
         if (created := self._spool.create(0)) is not None:
             with self._lock:
@@ -363,6 +378,10 @@ class Buffer:
                     return
             created.remove()
 
+    @property
+    def _is_on_disk(self) -> bool:
+        return self._live.is_durable and not self._live.is_gone
+
     def sync(self) -> None:
         """Have the disk itself take what was written."""
         with self._lock:
@@ -370,45 +389,55 @@ class Buffer:
         for segment in durable:
             segment.sync()
 
-    def end(self) -> None:
+    def end(self) -> Counter[str]:
         """Give away what is left: what is on disk stays there, the rest is written there or counted as lost.
 
         Nothing is pending after it.
+
+        Returns:
+            What was lost by it.
         """
         self.close()
         with self._lock:
             if self._is_ended:
-                return
+                return Counter()
             self._is_ended = True
-            self._give_away(list(self._only_in_memory()))
+            lost = self._give_away(list(self._only_in_memory()))
             self._in_hand.clear()
             for segment in self._all_segments():
                 segment.unread = segment.owed
                 segment.waiting.clear()
                 segment.leave()
+        self._say()
+        return lost
 
     def _only_in_memory(self) -> Iterator[tuple[bytes, DropReason]]:
         """Records that end with the process, and what they are lost as."""
-        for segment in self._segments:
-            if not segment.is_durable:
+        for segment in self._all_segments():
+            if not segment.is_durable or segment.is_gone:
                 for batch in self._in_hand:
                     if batch.segment is segment:
                         yield from ((record, batch.loss) for record in batch.records)
                 yield from ((record, "exit") for record in segment.waiting)
+                rest = segment.rest()
+                yield from ((record, "exit") for record in rest)
+                yield from ((b"", "damaged") for _ in range(segment.unread - len(rest)))
                 segment.owed = 0
 
-    def _give_away(self, leftovers: list[tuple[bytes, DropReason]]) -> None:
-        refuge = None
+    def _give_away(self, leftovers: list[tuple[bytes, DropReason]]) -> Counter[str]:
+        refuge, lost = None, Counter[str]()
         if leftovers and self._spool is not None:
-            refuge = self._spool.create(sum(len(record) for record, _ in leftovers))
+            refuge = self._spool.create(sum(size_of(record) for record, _ in leftovers), is_last=True)
         for record, reason in leftovers:
-            if refuge is not None and self._try_to_write(refuge, record):
+            if refuge is not None and record and self._try_to_write(refuge, record):
                 refuge.owed += 1
             else:
-                self._ledger.dropped[reason] += 1
-                self._ledger.settled += 1
+                lost[reason] += 1
         if refuge is not None:
             self._segments.append(refuge)
+        self._ledger.dropped += lost
+        self._ledger.settled += lost.total()
+        return lost
 
     # The account
 

@@ -9,7 +9,8 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from . import _process
@@ -49,7 +50,7 @@ class Engine:
         )
         self.hooks = Hooks(config)
         self.transport = transport
-        self.buffer = _new_buffer(config, self._notice)
+        self.buffer = _new_buffer(config, self._notice, self.hooks.damaged)
         self.worker = Worker(config, self.buffer, transport, self.hooks, self._retire)
         self.put: Callable[[bytes], None] = self.buffer.put
         self.clients: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -107,26 +108,23 @@ class Engine:
         accepted, settled = self.buffer.progress
         if settled < accepted and not self.buffer.is_ended:
             self.worker.drain(accepted, began + min(timeout, threading.TIMEOUT_MAX), is_last=True)
-        undone = self.stats().dropped
-        self.buffer.end()
+        lost = self.buffer.end()
         self.worker.stop()
         _process.forget(self)
         _forget(self)
-        after = self.stats()
-        self._tell_of_loss(undone, after, timeout)
-        return report_between(before, after, time.monotonic() - began)
+        self._tell_of_loss(lost, timeout)
+        return report_between(before, self.stats(), time.monotonic() - began)
 
-    def _tell_of_loss(self, before: Mapping[str, int], after: Stats, timeout: float) -> None:
-        lost = after.dropped.get("exit", 0) - before.get("exit", 0)
-        unanswered = after.dropped.get("unanswered", 0) - before.get("unanswered", 0)
-        if lost or unanswered:
-            logger.warning("%s", _words_for(lost, unanswered, timeout))
-        self.hooks.dropped("exit", lost)
-        self.hooks.dropped("unanswered", unanswered)
+    def _tell_of_loss(self, lost: Counter[str], timeout: float) -> None:
+        if lost["exit"] or lost["unanswered"]:
+            logger.warning("%s", _words_for(lost["exit"], lost["unanswered"], timeout))
+        self.hooks.dropped("exit", lost["exit"])
+        self.hooks.dropped("unanswered", lost["unanswered"])
+        self.hooks.damaged(lost["damaged"])
 
     def finish(self, began: float) -> None:
         """Close at the end of the process, `exit_timeout` after it began at the latest."""
-        if not self.buffer.is_closed:
+        if not self.buffer.is_ended:  # a close() may be under way, or have been cut short by Ctrl-C
             self.close(max(0.0, began + self.config.exit_timeout - time.monotonic()))
 
     def begin_anew(self) -> None:
@@ -157,7 +155,7 @@ def _words_for(lost: int, unanswered: int, timeout: float) -> str:
     return "; ".join(parts) + "."
 
 
-def _new_buffer(config: Config, notice: Callable[[int], None]) -> Buffer:
+def _new_buffer(config: Config, notice: Callable[[int], None], damaged: Callable[[int], None]) -> Buffer:
     spool = None
     if config.spool and config.enabled:
         from ._spool import Spool  # not needed by a host without one
@@ -170,6 +168,7 @@ def _new_buffer(config: Config, notice: Callable[[int], None]) -> Buffer:
         notice,
         spool,
         is_write_ahead=config.spool_mode == "always",
+        damaged=damaged,
     )
 
 
@@ -189,10 +188,18 @@ def engine_for(client: object, config: Config, transport: Transport | None) -> E
         is_shared = transport is None and _is_hashable(config)
         engine = _shared.get(config) if is_shared else None
         if engine is None or engine.buffer.is_closed:
+            _close_unused()
             engine = Engine(config, transport or _new_transport(config))
             if is_shared:
                 _shared[config] = engine
         return _joined(engine, client)
+
+
+def _close_unused() -> None:
+    """Close engines that no client uses any more and that have no thread, which would do it."""
+    for engine in _process.engines():
+        if type(engine) is Engine and not (engine.clients or engine.worker.is_running or engine.stats().pending):
+            engine.close(0.0)
 
 
 def _joined(engine: Engine, client: object) -> Engine:

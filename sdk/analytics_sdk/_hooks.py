@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
@@ -32,6 +33,7 @@ class Hooks:
         self._on_reject = config.on_reject
         self._clock = clock
         self._said: dict[str, float] = {}
+        self._inside = threading.local()
 
     def screened(self, event: dict[str, Any]) -> dict[str, Any] | None:
         """What the host makes of an event; None if it wants none, or if its function fails.
@@ -55,6 +57,13 @@ class Hooks:
         """Records that were accepted are lost."""
         if count:
             self._tell_of_loss(reason, count)
+
+    def damaged(self, count: int) -> None:
+        """Records that were accepted cannot be read back from the spool."""
+        if count:
+            words = "%d records in the spool are damaged, and lost; stats() counts any further ones."
+            self.say("damaged", words, count)
+        self.dropped("damaged", count)
 
     def set_aside(self, batch: Batch, reason: str) -> None:
         """One record will never be taken by whoever stands before the collector."""
@@ -88,10 +97,16 @@ class Hooks:
             self._call("on_reject", self._on_reject, msgspec.json.decode(record), reason)
 
     def _call(self, name: str, function: Callable[..., object], *arguments: object) -> None:
+        """Call a function of the host's, but not for what itself has caused: it may track, and that may be refused."""
+        if getattr(self._inside, "is_calling", False):
+            return
+        self._inside.is_calling = True
         try:
             function(*arguments)
         except Exception:  # noqa: BLE001  # as above
             self.say(name, "%s raised; nothing else is affected.", name, exc_info=True)
+        finally:
+            self._inside.is_calling = False
 
 
 def is_sampled(key: str, rate: float) -> bool:
@@ -106,6 +121,8 @@ def is_sampled(key: str, rate: float) -> bool:
 
 def _record_at(batch: Batch, verdict: Mapping[str, Any]) -> bytes | None:
     """The record that a verdict is on: `record` names the array, `index` the place in it."""
-    records = batch.records_of(verdict.get("record", "event"))
-    index = verdict.get("index")
-    return records[index] if isinstance(index, int) and 0 <= index < len(records) else None
+    kind, index = verdict.get("record", "event"), verdict.get("index")
+    if not (isinstance(kind, str) and kind and isinstance(index, int)):
+        return None
+    records = batch.records_of(kind)
+    return records[index] if 0 <= index < len(records) else None

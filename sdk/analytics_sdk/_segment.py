@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from os import write
@@ -58,7 +59,7 @@ class Segment:
         Raises:
             OSError: The disk does not take it; the file is as it was.
         """
-        size = len(record) + _LINE_EXTRA
+        size = size_of(record)
         if write(self._fd, b"%08x %b\n" % (crc32(record), record)) != size:
             self._cut()
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -67,7 +68,7 @@ class Segment:
     def leave_unread(self, record: bytes) -> None:
         """Note that the record written last is on disk only."""
         if not self.unread:
-            self._offset = self.size - len(record) - _LINE_EXTRA
+            self._offset = self.size - size_of(record)
         self.unread += 1
 
     def read(self, max_records: int, max_bytes: int) -> tuple[list[bytes], int]:
@@ -87,6 +88,21 @@ class Segment:
                 records.append(record)
         self._offset += size
         return records, passed
+
+    def rest(self) -> list[bytes]:
+        """All records that are on disk only, as far as they can be read."""
+        try:
+            return self.read(self.unread, sys.maxsize)[0] if self.unread else []
+        except OSError:
+            return []
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether somebody has removed the file: it serves us as before, but nobody will find it."""
+        try:
+            return self.path is not None and not os.fstat(self._fd).st_nlink
+        except OSError:
+            return True
 
     def empty(self) -> None:
         """Forget all records, as they are settled.
@@ -135,6 +151,11 @@ class Segment:
                 yield line + b"\n"
         if rest:
             yield rest
+
+
+def size_of(record: bytes) -> int:
+    """Bytes that a record takes in a file."""
+    return len(record) + _LINE_EXTRA
 
 
 def intact(line: bytes) -> bytes | None:

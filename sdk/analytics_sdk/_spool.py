@@ -8,11 +8,13 @@ the collector's address, so that nothing is ever sent to another collector than 
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import logging
 import os
 import time
+from collections import deque
 from pathlib import Path
 from typing import Final
 
@@ -41,19 +43,21 @@ class Spool:
         self.segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // 4))
         self._retry_at = 0.0  # on the clock of time.monotonic()
         self._is_away = False
+        self._unsaid: deque[tuple[int, str, tuple[object, ...]]] = deque()
 
     @property
     def is_ready(self) -> bool:
         """Whether the disk is worth a try."""
         return time.monotonic() >= self._retry_at
 
-    def create(self, size: int) -> Segment | None:
+    def create(self, size: int, *, is_last: bool = False) -> Segment | None:
         """Make a segment that belongs to this process; None if the disk does not let us now.
 
         Args:
             size: Bytes that will be written at once, at least.
+            is_last: Whether there is no later, so that the disk is tried whenever it failed last.
         """
-        if not self.is_ready:
+        if not self.is_ready and not is_last:
             return None
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -64,7 +68,7 @@ class Spool:
             return None
         if self._is_away:
             self._is_away = False
-            logger.info("The spool %s takes events again.", self._directory)
+            self._note(logging.INFO, "The spool %s takes events again.", self._directory)
         return segment
 
     def report(self, error: OSError) -> None:
@@ -72,12 +76,27 @@ class Spool:
         self._retry_at = time.monotonic() + _RETRY_AFTER
         if not self._is_away:
             self._is_away = True
-            logger.warning(
+            self._note(
+                logging.WARNING,
                 "The spool %s cannot be written (%s). Events are kept in memory and sent from there; "
                 "what the end of the process finds there is lost if it cannot be sent in time.",
                 self._directory,
                 error.strerror or error,
             )
+
+    def _note(self, level: int, message: str, *details: object) -> None:
+        self._unsaid.append((level, message, details))
+
+    def say(self) -> None:
+        """Log what happened since the last time.
+
+        Whoever calls the rest of this holds the buffer's lock. A log handler of the host's has a lock of its own and
+        may track under it: who logs under ours would wait for the one, and that one for ours.
+        """
+        with contextlib.suppress(IndexError):  # all is said, perhaps by another thread
+            while self._unsaid:
+                level, message, details = self._unsaid.popleft()
+                logger.log(level, message, *details)
 
     def adopt(self) -> Segment | None:
         """Lock the oldest segment whose owner has ended; None if there is none.
@@ -109,7 +128,7 @@ class Spool:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink:  # else somebody adopted and removed it before it was locked
-                    os.write(fd, FORMAT)
+                    _write_format(fd)
                     return Segment(path, fd)
             except BlockingIOError:
                 pass  # just being adopted, as empty as it is
@@ -118,6 +137,11 @@ class Spool:
                 path.unlink(missing_ok=True)
                 raise
             os.close(fd)
+
+
+def _write_format(fd: int) -> None:
+    if os.write(fd, FORMAT) != len(FORMAT):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def ending_for(url: str) -> str:

@@ -117,6 +117,11 @@ class Worker:
             self._transport.close()
         self._tell("stop")
 
+    @property
+    def is_running(self) -> bool:
+        """Whether there is a thread."""
+        return self._thread is not None
+
     def _tell(self, word: _Word) -> None:
         if self._words is not None:
             self._words.put(word)

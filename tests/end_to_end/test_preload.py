@@ -57,7 +57,7 @@ def test_a_preloaded_application_delivers_everything_once(
     """
     loaded = str(uuid.uuid4())
     environ = {"ANALYTICS_URL": collector.url, "ANALYTICS_WRITE_KEY": WRITE_KEY}
-    environ |= {"ANALYTICS_FLUSH_INTERVAL": flush_interval, "LOADED_ID": loaded}
+    environ |= {"ANALYTICS_FLUSH_INTERVAL": flush_interval, "ANALYTICS_EXIT_TIMEOUT": "20", "LOADED_ID": loaded}
     preload = ("--preload", "--workers", "3", "--no-control-socket", "--pythonpath", str(ROOT), *options)
     answers: list[tuple[str, int]] = []
     with gunicorn("tests.end_to_end.apps:app", environ, *preload) as (url, server):
