@@ -1,8 +1,8 @@
 """Where records wait, in memory and on disk, and the account of what became of them.
 
 The queue is a row of segments; new records go to the last one, the live segment. One lock guards the queue and the
-account, so that the account balances at any moment. What is done under it is a matter of microseconds, but for the
-one system call that makes a record outlive the process.
+account, so that the account balances at any moment. What is done under it is a matter of microseconds: records are
+written to disk outside of it, and only a file is made, emptied or removed under it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from ._batch import Batch
 from ._ledger import DropReason, Ledger, Stats
-from ._segment import Segment, size_of
+from ._segment import Segment, line_of
 from .exceptions import EventError
 
 if TYPE_CHECKING:
@@ -27,6 +27,9 @@ _NEVER: Final = sys.maxsize
 
 class Buffer:
     """A bounded queue of encoded records.
+
+    Attributes:
+        put: Accepts a record; raises EventError if there is no room for it, or the buffer is closed.
 
     Args:
         max_records: Most records in memory, waiting or being sent.
@@ -61,12 +64,13 @@ class Buffer:
         self._live = Segment()
         self._adopted: Segment | None = None
         self._is_closed = False
+        self.put: Callable[[bytes], None] = self._put_ahead if self._is_write_ahead else self._put_in_memory
         self.reset()
 
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
         for segment in (self._live, *self._all_segments()):
-            segment.leave()
+            segment.leave_at_fork()
         # Reentrant: a signal handler or a finalizer may track in the midst of a track() of the same thread.
         self._lock = threading.RLock()
         self._ledger = Ledger()
@@ -74,6 +78,7 @@ class Buffer:
         self._segments = deque()
         self._adopted = None
         self._live = self._first_segment()
+        self._append = self._live.waiting.append
         self._in_hand: list[Batch] = []
         self._room = -_NEVER if self._is_closed else self._max_bytes
         self._taken = 0  # of those accepted here, how many have left the queue
@@ -97,20 +102,14 @@ class Buffer:
 
     # Records come in
 
-    def put(self, record: bytes) -> None:
-        """Accept a record.
-
-        Raises:
-            EventError: There is no room for it, or the buffer is closed.
-        """
+    def _put_in_memory(self, record: bytes) -> None:
+        """Accept a record."""
         with self._lock:
-            live = self._live
             room = self._room - len(record)
-            if room < 0 or self._accepted >= self._pause_at or (live.is_durable and not self._write(live, record)):
-                waiting = self._put_with_care(record, room)
+            if room < 0 or self._accepted >= self._pause_at:
+                waiting = self._put_with_care(record)
             else:
-                live.waiting.append(record)
-                live.owed += 1
+                self._append(record)
                 self._room = room
                 self._accepted += 1
                 return
@@ -118,51 +117,118 @@ class Buffer:
         if waiting:
             self._notice(waiting)
 
-    def _write(self, live: Segment, record: bytes) -> bool:
-        """Write a record that memory has room for to the live segment; False if that is full, or the disk is."""
-        if live.size > self._segment_bytes or live.unread:
-            return False
-        try:
-            live.write(record)
-        except OSError:  # which is told when it is tried with more care
-            return False
-        return True
+    def _put_ahead(self, record: bytes) -> None:
+        """Accept a record that is to be on disk before, which takes its time: it is written outside of the lock."""
+        line = line_of(record)
+        waiting = None
+        with self._lock:
+            live = self._live
+            room = self._room - len(record)
+            if room < 0 or self._accepted >= self._pause_at:
+                waiting = self._put_with_care(record)
+            else:
+                self._room = room
+                live.writers += 1
+        if waiting is None and (waiting := self._put_on_disk(live, record, line)) is None:
+            return
+        self._say()
+        if waiting:
+            self._notice(waiting)
 
-    def _put_with_care(self, record: bytes, room: int) -> int:
+    def _put_on_disk(self, live: Segment, record: bytes, line: bytes) -> int | None:
+        """Write a record that memory has room for, and accept it.
+
+        Returns:
+            None if there is nothing to say; else as `_put_with_care`.
+        """
+        failure = None
+        try:
+            live.write(line)
+        except OSError as error:
+            failure = error
+        with self._lock:
+            live.end_write(line, is_written=failure is None)
+            if failure is not None:
+                return self._put_elsewhere(live, record, failure)
+            if self._is_ended:
+                live.unread += 1
+            else:
+                live.waiting.append(record)
+            self._accepted += 1
+            if self._accepted < self._pause_at and live.size <= self._segment_bytes:
+                return None
+            return self._waiting_to_notice()
+
+    def _put_elsewhere(self, failed: Segment, record: bytes, failure: OSError) -> int:
+        """Accept a record that could not be written; nothing more is written to the segment that failed."""
+        assert self._spool is not None
+        self._spool.report(failure)
+        self._room += len(record)
+        if failed is self._live:
+            self._make_live(Segment())
+        elif not failed.owed and not self._is_ended:
+            self._clear(failed)
+        return self._put_with_care(record)
+
+    def _put_with_care(self, record: bytes) -> int:
         """Accept a record where there is more to it than one more for a live segment that has room.
 
         Returns:
             How many records wait, if that is worth a notice, else 0.
         """
-        live = self._live
-        if live.is_durable and (live.size > self._segment_bytes or not self._try_to_write(live, record)):
-            live = self._next_live(record)
-        if room >= 0 and self._accepted < self._full_at and not live.unread:
+        if self._is_closed:
+            raise EventError("closed", "the client is closed")
+        has_room = len(record) <= self._room and self._accepted < self._full_at
+        live = self._written_with_care(record, has_room=has_room)
+        if has_room and not live.unread:
             live.waiting.append(record)
-            self._room = room
+            self._room -= len(record)
         else:
-            live = self._put_without_memory(live, record)
+            live.leave_unread(record)
             self._full_at += 1
-        live.owed += 1
         self._accepted += 1
         return self._waiting_to_notice()
+
+    def _written_with_care(self, record: bytes, *, has_room: bool) -> Segment:
+        """The live segment, or a new one, with the record written to it if it is on disk."""
+        live = self._live
+        if live.is_durable and (self._is_full(live, has_room=has_room) or not self._try_to_write(live, record)):
+            live = self._next_live(record)
+        if not has_room and not live.is_durable:
+            live = self._next_live(record)
+            if not live.is_durable:
+                raise EventError("buffer_full", "the buffer is full: max_buffer_events or max_buffer_bytes is reached")
+        return live
+
+    def _is_full(self, live: Segment, *, has_room: bool) -> bool:
+        """Whether a segment takes no further record; those on disk only do not mix with those just being written."""
+        return live.size > self._segment_bytes or (not has_room and live.writers > 0 and not live.unread)
 
     def _waiting_to_notice(self) -> int:
         waiting = self._accepted - self._taken
         is_due = self._accepted >= self._notice_at
         if is_due:
             self._notice_at = self._taken + self._full_batch if waiting < self._full_batch else _NEVER
-        self._pause_at = min(self._notice_at - 1, self._full_at)
+        self._set_pause()
         return waiting if is_due else 0
+
+    def _set_pause(self) -> None:
+        """When the next record needs care: at once, if it is not just appended to the live segment."""
+        live = self._live
+        is_simple = live.is_durable == self._is_write_ahead and not (live.unread or live.size > self._segment_bytes > 0)
+        self._pause_at = min(self._notice_at - 1, self._full_at) if is_simple else 0
 
     def _try_to_write(self, segment: Segment, record: bytes) -> bool:
         assert self._spool is not None
+        line, is_written = line_of(record), False
+        segment.writers += 1
         try:
-            segment.write(record)
+            segment.write(line)
+            is_written = True
         except OSError as error:
             self._spool.report(error)
-            return False
-        return True
+        segment.end_write(line, is_written=is_written)
+        return is_written
 
     def _next_live(self, record: bytes) -> Segment:
         """A new live segment with a record written to it; one in memory if the disk takes none now."""
@@ -174,21 +240,12 @@ class Buffer:
 
     def _make_live(self, segment: Segment) -> Segment:
         before, self._live = self._live, segment
-        if self._segments and self._segments[-1] is before and not before.owed:
+        self._append = segment.waiting.append
+        if self._segments and self._segments[-1] is before and not (before.owed or before.writers):
             self._segments.pop().remove()
         self._segments.append(segment)
+        self._set_pause()
         return segment
-
-    def _put_without_memory(self, live: Segment, record: bytes) -> Segment:
-        """Leave a record on disk only; write it there now if it is not."""
-        if self._is_closed:
-            raise EventError("closed", "the client is closed")
-        if not live.is_durable:
-            live = self._next_live(record)
-            if not live.is_durable:
-                raise EventError("buffer_full", "the buffer is full: max_buffer_events or max_buffer_bytes is reached")
-        live.leave_unread(record)
-        return live
 
     def refuse(self, reason: str) -> None:
         """Book a record that was not accepted."""
@@ -243,7 +300,7 @@ class Buffer:
             own = [segment for segment in self._segments if segment.waiting or segment.unread]
             if not own:
                 self._notice_at = self._accepted + 1
-                self._pause_at = min(self._accepted, self._full_at)
+                self._set_pause()
             adopted = [self._adopted] if self._adopted else []
         return [*adopted, *own] if prefer_adopted else [*own, *adopted]
 
@@ -269,17 +326,18 @@ class Buffer:
                 return None
             passed = passed or segment.unread  # a file that ends early has lost the rest
             segment.unread -= passed
+            batch = self._in_hands(Batch(records, segment, in_memory=False)) if records else None
             if damaged := passed - len(records):
                 self._ledger.dropped["damaged"] += damaged
                 self._taken += damaged if segment is not self._adopted else 0
-                self._settle_in(segment, damaged)
-            batch = self._in_hands(Batch(records, segment, in_memory=False)) if records else None
+                self._note_settled(segment, damaged)
         if damaged:
             self._damaged(damaged)
         return batch
 
     def _in_hands(self, batch: Batch) -> Batch:
         self._in_hand.append(batch)
+        batch.segment.in_hand += len(batch.records)
         if batch.segment is not self._adopted:
             self._taken += len(batch.records)
         return batch
@@ -310,19 +368,19 @@ class Buffer:
             if batch.in_memory:
                 self._room += sum(map(len, batch.records))
                 self._full_at += count
-                self._pause_at = min(self._notice_at - 1, self._full_at)
+                self._set_pause()
             self._ledger.delivered += delivered
             self._ledger.duplicate += duplicate
             self._ledger.rejected += rejected
             if lost := count - delivered - duplicate - rejected:
                 self._ledger.dropped[dropped] += lost
-            self._settle_in(batch.segment, count)
+            batch.segment.in_hand -= count
+            self._note_settled(batch.segment, count)
 
-    def _settle_in(self, segment: Segment, count: int) -> None:
-        segment.owed -= count
+    def _note_settled(self, segment: Segment, count: int) -> None:
         if segment is not self._adopted:
             self._ledger.settled += count
-        if not segment.owed:
+        if not (segment.owed or segment.writers):
             self._clear(segment)
 
     def _clear(self, segment: Segment) -> None:
@@ -340,6 +398,7 @@ class Buffer:
         try:
             if self._is_write_ahead:
                 self._live.empty()
+                self._set_pause()
                 return
         except OSError:
             pass  # a new one will tell what is wrong with the disk
@@ -405,9 +464,7 @@ class Buffer:
             lost = self._give_away(list(self._only_in_memory()))
             self._in_hand.clear()
             for segment in self._all_segments():
-                segment.unread = segment.owed
-                segment.waiting.clear()
-                segment.leave()
+                segment.leave_all_unread()
         self._say()
         return lost
 
@@ -422,15 +479,15 @@ class Buffer:
                 rest = segment.rest()
                 yield from ((record, "exit") for record in rest)
                 yield from ((b"", "damaged") for _ in range(segment.unread - len(rest)))
-                segment.owed = 0
+                segment.forget()
 
     def _give_away(self, leftovers: list[tuple[bytes, DropReason]]) -> Counter[str]:
         refuge, lost = None, Counter[str]()
         if leftovers and self._spool is not None:
-            refuge = self._spool.create(sum(size_of(record) for record, _ in leftovers), is_last=True)
+            refuge = self._spool.create(sum(len(line_of(record)) for record, _ in leftovers), is_last=True)
         for record, reason in leftovers:
             if refuge is not None and record and self._try_to_write(refuge, record):
-                refuge.owed += 1
+                refuge.unread += 1
             else:
                 lost[reason] += 1
         if refuge is not None:

@@ -102,9 +102,7 @@ class Client:
                 ip_address = scope.ip_address if ip_address is None else ip_address
             event_id = _ids.event_id(time.time_ns()) if event_id is None else _ids.named_event_id(str(event_id))
             moment = now() if created_at is None else _event.utc_moment(created_at)
-            line = _event.event_line(
-                engine.encoder, event_id, event_type, moment, session_id, user_id, ip_address, event_data
-            )
+            line = engine.encoder.event(event_id, event_type, moment, session_id, user_id, ip_address, event_data)
             if not engine.is_plain:
                 key = session_id or (event_id if user_id is None else str(user_id))
                 return self._accept_screened(engine, key, line)
@@ -139,9 +137,9 @@ class Client:
                 scope.user_id = _event.checked_user_id(user_id)
                 scope.tracked = True
             if session_id is not None:
-                self._accept(engine, session_id, _event.session_line(engine.encoder, session_id, user_id=user_id))
+                self._accept(engine, session_id, engine.encoder.session(session_id, user_id=user_id))
             if traits:
-                line = _event.user_line(engine.encoder, user_id, traits, now())
+                line = engine.encoder.user(user_id, traits, now())
                 self._accept(engine, session_id or str(user_id), line)
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
@@ -204,8 +202,7 @@ class Client:
                 notice_fork()
             if session_id is not None:
                 started = _event.checked_session_id(session_id)
-            line = _event.session_line(
-                engine.encoder,
+            line = engine.encoder.session(
                 started,
                 user_id=user_id,
                 started_at=now() if started_at is None else _event.utc_moment(started_at),
@@ -229,7 +226,7 @@ class Client:
             if not here[0]:
                 notice_fork()
             engine.started.forget(session_id)
-            self._accept(engine, session_id, _event.session_line(engine.encoder, session_id, ended_at=now()))
+            self._accept(engine, session_id, engine.encoder.session(session_id, ended_at=now()))
         except Exception as error:  # noqa: BLE001
             self._refuse(error)
 
@@ -287,7 +284,7 @@ class Client:
         if event is None:
             engine.buffer.refuse("before_send")
             return None
-        engine.put(_event.line_of(engine.encoder, event))
+        engine.put(engine.encoder.event_again(event))
         return str(event["event_id"])
 
     def _refuse(self, error: Exception) -> None:

@@ -1,20 +1,15 @@
-"""The records that go over the wire, made inside `track()`: values in, JSON bytes out, once.
-
-The same bytes are counted, kept and sent; a batch is a join of them. See docs/wire-format.md.
-"""
+"""The records that go over the wire, and what makes a value fit to be in one. See docs/wire-format.md."""
 
 from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
 import msgspec
 
-from ._encoder import Encoder, as_object
 from .exceptions import EventError
 
 UserId = int | str | UUID
@@ -70,93 +65,21 @@ class User(msgspec.Struct):
     updated_at: datetime
 
 
-def event_line(
-    encoder: Encoder,
-    event_id: str,
-    event_type: str,
-    created_at: datetime,
-    session_id: str | None,
-    user_id: UserId | None,
-    ip_address: str | None,
-    event_data: Any,
-) -> bytes:
-    """Encode one event.
-
-    Raises:
-        EventError: The collector would refuse it; says which field and why.
-    """
-    if not (isinstance(event_type, str) and 0 < len(event_type) <= MAX_EVENT_TYPE):
-        raise EventError("invalid", f"event_type is a string of 1 to {MAX_EVENT_TYPE} characters, not {event_type!r}")
-    if event_data is not None and type(event_data) is not dict:
-        event_data = as_object(event_data)
-    event = Event(
-        event_id,
-        event_type,
-        created_at,
-        None if session_id is None else checked_session_id(session_id),
-        None if user_id is None else checked_user_id(user_id),
-        None if ip_address is None else valid_address(str(ip_address)),
-        event_data,
-    )
-    return encoder.encode(event, event_data)
-
-
-def session_line(
-    encoder: Encoder,
-    session_id: str,
-    *,
-    user_id: UserId | None = None,
-    started_at: datetime | None = None,
-    ended_at: datetime | None = None,
-    user_agent: str | None = None,
-    referrer: str | None = None,
-) -> bytes:
-    """Encode what is known of a session.
-
-    Raises:
-        EventError: An id is unusable.
-    """
-    user = None if user_id is None else checked_user_id(user_id)
-    agent, page = (str(text) if text else "" for text in (user_agent, referrer))
-    return encoder.encode(Session(checked_session_id(session_id), user, started_at, ended_at, agent, page), None)
-
-
-def user_line(encoder: Encoder, user_id: UserId, traits: Any, updated_at: datetime) -> bytes:
-    """Encode the traits of a user.
-
-    Raises:
-        EventError: The id is unusable, or the traits are no mapping.
-    """
-    traits = as_object(traits)
-    return encoder.encode(User(checked_user_id(user_id), traits, updated_at), traits)
-
-
 def as_stored(line: bytes) -> dict[str, Any]:
     """An encoded event in plain values, which are nobody's but the receiver's."""
     event: dict[str, Any] = msgspec.json.decode(line)
     return event
 
 
-def line_of(encoder: Encoder, event: Mapping[str, Any]) -> bytes:
-    """Encode an event that `as_stored()` gave and that was changed since.
+def checked_event_type(event_type: str) -> str:
+    """An event type as it goes over the wire.
 
     Raises:
-        EventError: It is no event any more; says which field and why.
+        EventError: It is no string of 1 to 50 characters.
     """
-    try:
-        made = msgspec.convert(event, Event)
-    except msgspec.ValidationError as error:
-        raise EventError("invalid", f"what before_send returned is no event: {error}") from error
-    return event_line(
-        encoder,
-        made.event_id,
-        made.event_type,
-        utc_moment(made.created_at),
-        made.session_id,
-        made.user_id,
-        made.ip_address,
-        made.event_data,
-    )
+    if isinstance(event_type, str) and 0 < len(event_type) <= MAX_EVENT_TYPE:
+        return str.__str__(event_type)
+    raise EventError("invalid", f"event_type is a string of 1 to {MAX_EVENT_TYPE} characters, not {event_type!r}")
 
 
 def checked_user_id(user_id: UserId) -> int | str:

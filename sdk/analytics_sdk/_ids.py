@@ -5,30 +5,32 @@ from __future__ import annotations
 import functools
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
+from itertools import repeat
+from operator import add
 from typing import Final
 
 _NAMESPACE: Final = uuid.UUID("a6ea7c4b-63d2-5f0e-9d0c-6c6d1d6b7a11")
-_BLOCK: Final = 4096  # ids that share their random part, the most that 12 bits can count
+_COUNTED: Final = [f"-7{count:02x}" for count in range(256)]  # the version, and a counter of 8 bits
 
 
-def _new_block() -> Callable[[], str]:
-    """Make what gives the ends of the next 4,096 ids: a counter, then 60 bits from the operating system.
+def _new_block() -> Iterator[str]:
+    """Make what gives the ends of the next 256 ids: a counter, then 64 bits from the operating system.
 
     All of it is C, so that a call is one step that neither a thread nor a signal handler can come between. The
     host's `random.seed()` has no say in it: equal ids would be one event.
     """
-    tail = os.urandom(8).hex()
-    return map(f"-7%03x-8{tail[:3]}-{tail[3:15]}".__mod__, range(_BLOCK)).__next__
+    digits = os.urandom(8).hex()
+    return map(add, _COUNTED, repeat(f"{digits[0]}-8{digits[1:4]}-{digits[4:]}"))
 
 
-_next_end = _new_block()
+_ends = _new_block()
 
 
 def reseed() -> None:
     """In a forked child: go another way than the parent, and than its other children."""
-    global _next_end
-    _next_end = _new_block()
+    global _ends
+    _ends = _new_block()
 
 
 def event_id(unix_ns: int) -> str:
@@ -37,11 +39,10 @@ def event_id(unix_ns: int) -> str:
     Args:
         unix_ns: Nanoseconds since 1970.
     """
-    try:
-        return _beginning(unix_ns // 1_000_000) + _next_end()
-    except StopIteration:
-        reseed()
-        return event_id(unix_ns)
+    for end in _ends:
+        return _beginning(unix_ns // 1_000_000) + end
+    reseed()
+    return event_id(unix_ns)
 
 
 @functools.lru_cache(maxsize=4)

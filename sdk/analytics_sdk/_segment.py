@@ -7,6 +7,9 @@ the lock may send what it holds.
 
 Each record is written by a system call of its own before `track()` returns: from then on the operating system has
 it, and nothing that happens to the process can take it away. docs/spool.md tells what else was measured.
+
+Any number of threads write at once, each its own line, without a lock of ours: the system appends one after the other
+(O_APPEND). Everything else is done by one thread at a time, under the lock of the buffer.
 """
 
 from __future__ import annotations
@@ -37,38 +40,62 @@ class Segment:
     Attributes:
         waiting: Records in memory, the next ones to be taken.
         unread: How many follow on disk only.
-        owed: How many were accepted and not settled yet, wherever they are.
+        in_hand: How many were taken and are not settled yet.
+        writers: How many threads are just writing a line each; as long as there are any, the file stays as it is.
         size: Bytes of the file that are written.
         is_durable: Whether there is a file.
     """
 
-    __slots__ = ("_fd", "_offset", "is_durable", "owed", "path", "size", "unread", "waiting")
+    __slots__ = ("_fd", "_is_left", "_offset", "in_hand", "is_durable", "path", "size", "unread", "waiting", "writers")
 
     def __init__(self, path: Path | None = None, fd: int = -1, *, size: int = len(FORMAT), unread: int = 0) -> None:
         self.path = path
         self.is_durable = path is not None
         self._fd = fd
         self._offset = len(FORMAT)  # where the unread ones begin
+        self._is_left = False
         self.size = size
         self.waiting: deque[bytes] = deque()
-        self.unread = self.owed = unread
+        self.unread = unread
+        self.in_hand = self.writers = 0
 
-    def write(self, record: bytes) -> None:
-        """Append a record.
+    @property
+    def owed(self) -> int:
+        """How many were accepted and are not settled yet, wherever they are."""
+        return len(self.waiting) + self.unread + self.in_hand
+
+    def write(self, line: bytes) -> None:
+        """Append a line, as one of the `writers`; `end_write()` follows in any case.
 
         Raises:
-            OSError: The disk does not take it; the file is as it was.
+            OSError: The disk does not take it, or not all of it.
         """
-        size = size_of(record)
-        if write(self._fd, b"%08x %b\n" % (crc32(record), record)) != size:
-            self._cut()
+        if write(self._fd, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.size += size
+
+    def end_write(self, line: bytes, *, is_written: bool) -> None:
+        """Note whether a line is in the file now; if not, cut off what a write that failed half-way has left of it."""
+        self.writers -= 1
+        if is_written:
+            self.size += len(line)
+        elif not self.writers:
+            self._cut(line)
+        if self._is_left and not self.writers:
+            self._close()
+
+    def _cut(self, line: bytes) -> None:
+        """If there are other writers, it stays: it is either the torn last line or stands before an intact one."""
+        with contextlib.suppress(OSError):
+            size = os.fstat(self._fd).st_size
+            tail = os.pread(self._fd, len(line) - 1, max(0, size - len(line) + 1))
+            torn = next((length for length in range(len(line) - 1, 0, -1) if tail.endswith(line[:length])), 0)
+            if torn:
+                os.ftruncate(self._fd, size - torn)
 
     def leave_unread(self, record: bytes) -> None:
         """Note that the record written last is on disk only."""
         if not self.unread:
-            self._offset = self.size - size_of(record)
+            self._offset = self.size - len(record) - _LINE_EXTRA
         self.unread += 1
 
     def read(self, max_records: int, max_bytes: int) -> tuple[list[bytes], int]:
@@ -125,21 +152,39 @@ class Segment:
                 self.path.unlink()
         self.leave()
 
+    def forget(self) -> None:
+        """Hold no records any more."""
+        self.waiting.clear()
+        self.unread = self.in_hand = 0
+
+    def leave_all_unread(self) -> None:
+        """Leave all that is owed to whoever locks the file next."""
+        owed = self.owed
+        self.forget()
+        self.unread = owed
+        self.leave()
+
     def leave(self) -> None:
         """Let go of the file without touching it: whoever locks it next sends what it holds.
 
         Only closing does that right after a fork: the lock is the open file's, which parent and child share, and
-        unlocking would unlock it for both.
+        unlocking would unlock it for both. A thread that is just writing closes it when it is done: meanwhile the
+        number could become that of another file.
         """
+        self._is_left = True
+        if not self.writers:
+            self._close()
+
+    def leave_at_fork(self) -> None:
+        """Let go of the file in a forked child, where the threads that were just writing do not exist."""
+        self.writers = 0
+        self.leave()
+
+    def _close(self) -> None:
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
         self._fd = -1
-
-    def _cut(self) -> None:
-        """Cut off what a failed write has left, or it would spoil the next line."""
-        with contextlib.suppress(OSError):
-            os.ftruncate(self._fd, self.size)
 
     def _lines(self) -> Iterator[bytes]:
         """The lines from the first unread one on; the last one may be torn."""
@@ -153,19 +198,24 @@ class Segment:
             yield rest
 
 
-def size_of(record: bytes) -> int:
-    """Bytes that a record takes in a file."""
-    return len(record) + _LINE_EXTRA
+def line_of(record: bytes) -> bytes:
+    """The line of a record in a file."""
+    return b"%08x %b\n" % (crc32(record), record)
 
 
 def intact(line: bytes) -> bytes | None:
-    """The record in a line; None if the line is torn or was changed."""
-    record = line[9:-1]
+    """The record in a line; None if the line is torn or was changed.
+
+    A write that failed half-way may have left its beginning in the place where the line begins. A record has the
+    three characters that begin with a blank nowhere: its quotation marks follow no blank, or have a backslash.
+    """
+    start = line.rfind(b' {"') - 8
+    record = line[start + 9 : -1]
     try:
-        is_intact = line[8:9] == b" " and line.endswith(b"\n") and int(line[:8], 16) == crc32(record)
+        is_intact = start >= 0 and line.endswith(b"\n") and int(line[start : start + 8], 16) == crc32(record)
     except ValueError:
         return None
-    return record if is_intact and record[:2] == b'{"' else None
+    return record if is_intact else None
 
 
 def count_records(fd: int) -> int:

@@ -18,7 +18,6 @@ from ._client import Client
 from ._config import Config, make_config
 from ._encoder import Encoder
 from ._engine import Engine
-from ._event import event_line
 from ._ledger import Report
 from ._redaction import Redaction
 from ._transport import Outcome, Transport
@@ -60,7 +59,7 @@ class StandIn(Engine):
     def stored(self, value: Any) -> Any:
         """What is stored of a value."""
         encoder = Encoder(convert=self.config.encoder, redaction=Redaction(()), max_bytes=self.config.max_event_bytes)
-        line = event_line(encoder, "", "any", datetime.now(UTC), None, None, None, {"value": value})
+        line = encoder.event("", "any", datetime.now(UTC), None, None, None, {"value": value})
         return msgspec.json.decode(line)["event_data"]["value"]
 
 

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from analytics_collector import records
-from analytics_sdk import EventError, _cleaner, _event
+from analytics_sdk import EventError, _cleaner
 from analytics_sdk._cleaner import MAX_DEPTH
 from analytics_sdk._encoder import Encoder
 from tests.sdk.garbage import MAKERS, Leaf, Node, Text, anything, circle, deep
@@ -245,7 +245,7 @@ def test_what_json_knows_arrives_as_it_is(value: Any) -> None:
 
 def line(event_data: Any, event_type: str = "click") -> bytes:
     """An event's bytes."""
-    return _event.event_line(Encoder(), ID, event_type, NOW, None, None, None, event_data)
+    return Encoder().event(ID, event_type, NOW, None, None, None, event_data)
 
 
 def test_a_struct_of_the_hosts_own_can_be_the_data() -> None:

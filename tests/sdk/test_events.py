@@ -46,9 +46,9 @@ def test_the_standard_types_are_the_tables() -> None:
 def test_user_ids_go_over_the_wire_as_they_are(user_id: Any, sent: Any) -> None:
     """Integers stay integers, texts texts, UUIDs become text; subclasses count as what they are."""
     lines = (
-        _event.event_line(ENCODER, ID, "click", NOW, None, user_id, None, None),
-        _event.session_line(ENCODER, "s", user_id=user_id),
-        _event.user_line(ENCODER, user_id, {"a": 1}, NOW),
+        ENCODER.event(ID, "click", NOW, None, user_id, None, None),
+        ENCODER.session("s", user_id=user_id),
+        ENCODER.user(user_id, {"a": 1}, NOW),
     )
     assert [json.loads(line)["user_id"] for line in lines] == [sent] * 3
 
@@ -71,7 +71,7 @@ def test_other_session_ids_are_refused(session_id: Any) -> None:
 
 def test_what_is_not_known_is_left_out() -> None:
     """An event costs no bytes for what it does not have."""
-    line = _event.event_line(ENCODER, ID, "click", NOW, None, None, None, None)
+    line = ENCODER.event(ID, "click", NOW, None, None, None, None)
     assert json.loads(line) == {"event_id": ID, "event_type": "click", "created_at": "2026-01-31T12:00:00Z"}
 
 
@@ -79,7 +79,7 @@ def test_what_is_not_known_is_left_out() -> None:
 @pytest.mark.parametrize("value", [b"bytes", 7, ["list"], Text("x"), "\0\ud800", "x" * 10_000])
 def test_whatever_a_visitor_sends_his_session_is_taken(field: str, value: Any) -> None:
     """The headers of strangers, of any type and content, keep no session from being stored."""
-    record = records.session(_event.session_line(ENCODER, "s", started_at=NOW, **{field: value}), NOW)
+    record = records.session(ENCODER.session("s", started_at=NOW, **{field: value}), NOW)
     assert getattr(record, field) != ""
 
 
@@ -92,7 +92,7 @@ aware = st.datetimes(EARLIEST, LATEST, timezones=st.timezones() | offsets)
 def test_every_moment_arrives_as_the_same_moment(moment: datetime) -> None:
     """A datetime of any zone is the same moment, to the microsecond, when the collector reads it."""
     expected = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    line = _event.event_line(ENCODER, ID, "click", _event.utc_moment(moment), None, None, None, None)
+    line = ENCODER.event(ID, "click", _event.utc_moment(moment), None, None, None, None)
     # A difference, as two zones never agree on times that the clocks skipped.
     assert records.event(line, NOW).created_at - NOW == expected - NOW
 
@@ -101,5 +101,5 @@ def test_every_moment_arrives_as_the_same_moment(moment: datetime) -> None:
 def test_traits_are_an_object(traits: Any) -> None:
     """Traits that are no mapping are refused with the reason."""
     with pytest.raises(EventError, match="mappings") as caught:
-        _event.user_line(ENCODER, 42, traits, NOW)
+        ENCODER.user(42, traits, NOW)
     assert caught.value.reason == "invalid"

@@ -25,8 +25,8 @@ GOLDEN = Path(__file__).parent / "golden"
 NOW = datetime(2026, 1, 31, 12, 0, 0, 123456, tzinfo=UTC)
 NOW_NS = 1_769_860_800_123_456_789
 MADE_IDS = (
-    "019c13ec-9e7b-7000-8000-102030405060",  # made at this moment, with random bytes 0, 1, 2...
-    "019c13ec-9e7b-7001-8000-102030405060",
+    "019c13ec-9e7b-7000-8001-020304050607",  # made at this moment, with random bytes 0, 1, 2...
+    "019c13ec-9e7b-7010-8001-020304050607",
 )
 ID = "0190a0b0-0000-7000-8000-000000000001"
 OTHER_ID = "0190a0b0-0000-7000-8000-000000000002"
@@ -64,7 +64,7 @@ class Case:
         """What the SDK makes of it."""
         transport = KeepingTransport()
         frozen = mock.Mock(return_value=NOW)
-        ends = mock.patch("os.urandom", return_value=bytes(range(9)))
+        ends = mock.patch("os.urandom", lambda count: bytes(range(count)))
         with mock.patch("time.time_ns", return_value=NOW_NS), mock.patch("analytics_sdk._client.now", frozen), ends:
             _ids.reseed()
             client = Client(transport=transport, flush_interval=60)
