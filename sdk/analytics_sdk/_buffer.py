@@ -141,34 +141,37 @@ class Buffer:
         Returns:
             None if there is nothing to say; else as `_put_with_care`.
         """
-        failure = None
         try:
             live.write(line)
-        except OSError as error:
-            failure = error
+        except BaseException as error:  # noqa: BLE001  # Ctrl-C, too, must not leave a writer behind
+            return self._put_elsewhere(live, record, line, error)
         with self._lock:
-            live.end_write(line, is_written=failure is None)
-            if failure is not None:
-                return self._put_elsewhere(live, record, failure)
-            if self._is_ended:
-                live.unread += 1
-            else:
+            live.end_write(line)
+            if not live.is_left:
                 live.waiting.append(record)
+            elif self._is_ended:
+                live.unread += 1
+            else:  # a signal handler has forked meanwhile: this is the child, and the record is the parent's
+                return None
             self._accepted += 1
             if self._accepted < self._pause_at and live.size <= self._segment_bytes:
                 return None
             return self._waiting_to_notice()
 
-    def _put_elsewhere(self, failed: Segment, record: bytes, failure: OSError) -> int:
+    def _put_elsewhere(self, failed: Segment, record: bytes, line: bytes, failure: BaseException) -> int:
         """Accept a record that could not be written; nothing more is written to the segment that failed."""
-        assert self._spool is not None
-        self._spool.report(failure)
-        self._room += len(record)
-        if failed is self._live:
-            self._make_live(Segment())
-        elif not failed.owed and not self._is_ended:
-            self._clear(failed)
-        return self._put_with_care(record)
+        with self._lock:
+            failed.give_up_write(line)
+            self._room += len(record)
+            if not isinstance(failure, OSError):
+                raise failure
+            assert self._spool is not None
+            self._spool.report(failure)
+            if failed is self._live:
+                self._make_live(Segment())
+            elif not (failed.owed or failed.writers or failed.is_left):
+                self._clear(failed)
+            return self._put_with_care(record)
 
     def _put_with_care(self, record: bytes) -> int:
         """Accept a record where there is more to it than one more for a live segment that has room.
@@ -220,15 +223,16 @@ class Buffer:
 
     def _try_to_write(self, segment: Segment, record: bytes) -> bool:
         assert self._spool is not None
-        line, is_written = line_of(record), False
+        line = line_of(record)
         segment.writers += 1
         try:
             segment.write(line)
-            is_written = True
         except OSError as error:
+            segment.give_up_write(line)
             self._spool.report(error)
-        segment.end_write(line, is_written=is_written)
-        return is_written
+            return False
+        segment.end_write(line)
+        return True
 
     def _next_live(self, record: bytes) -> Segment:
         """A new live segment with a record written to it; one in memory if the disk takes none now."""

@@ -44,16 +44,17 @@ class Segment:
         writers: How many threads are just writing a line each; as long as there are any, the file stays as it is.
         size: Bytes of the file that are written.
         is_durable: Whether there is a file.
+        is_left: Whether the file is another process's to send.
     """
 
-    __slots__ = ("_fd", "_is_left", "_offset", "in_hand", "is_durable", "path", "size", "unread", "waiting", "writers")
+    __slots__ = ("_fd", "_offset", "in_hand", "is_durable", "is_left", "path", "size", "unread", "waiting", "writers")
 
     def __init__(self, path: Path | None = None, fd: int = -1, *, size: int = len(FORMAT), unread: int = 0) -> None:
         self.path = path
         self.is_durable = path is not None
         self._fd = fd
         self._offset = len(FORMAT)  # where the unread ones begin
-        self._is_left = False
+        self.is_left = False
         self.size = size
         self.waiting: deque[bytes] = deque()
         self.unread = unread
@@ -65,7 +66,7 @@ class Segment:
         return len(self.waiting) + self.unread + self.in_hand
 
     def write(self, line: bytes) -> None:
-        """Append a line, as one of the `writers`; `end_write()` follows in any case.
+        """Append a line, as one of the `writers`; `end_write()` or `give_up_write()` follows.
 
         Raises:
             OSError: The disk does not take it, or not all of it.
@@ -73,24 +74,33 @@ class Segment:
         if write(self._fd, line) != len(line):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    def end_write(self, line: bytes, *, is_written: bool) -> None:
-        """Note whether a line is in the file now; if not, cut off what a write that failed half-way has left of it."""
-        self.writers -= 1
-        if is_written:
-            self.size += len(line)
-        elif not self.writers:
-            self._cut(line)
-        if self._is_left and not self.writers:
-            self._close()
+    def end_write(self, line: bytes) -> None:
+        """Note that a line is in the file now."""
+        self.size += len(line)
+        self._end_one_write()
+
+    def give_up_write(self, line: bytes) -> None:
+        """Note that a line is not in the file, and cut off what a write that failed half-way has left of it.
+
+        If there are other writers, it stays: it is then the torn last line, or stands before an intact one.
+        """
+        if self.writers == 1:
+            with contextlib.suppress(OSError):
+                self._cut(line)
+        self._end_one_write()
 
     def _cut(self, line: bytes) -> None:
-        """If there are other writers, it stays: it is either the torn last line or stands before an intact one."""
-        with contextlib.suppress(OSError):
-            size = os.fstat(self._fd).st_size
-            tail = os.pread(self._fd, len(line) - 1, max(0, size - len(line) + 1))
-            torn = next((length for length in range(len(line) - 1, 0, -1) if tail.endswith(line[:length])), 0)
-            if torn:
-                os.ftruncate(self._fd, size - torn)
+        size = os.fstat(self._fd).st_size
+        tail = os.pread(self._fd, len(line) - 1, max(0, size - len(line) + 1))
+        torn = next((length for length in range(len(line) - 1, 0, -1) if tail.endswith(line[:length])), 0)
+        if torn:
+            os.ftruncate(self._fd, size - torn)
+        self.size = size - torn
+
+    def _end_one_write(self) -> None:
+        self.writers -= 1
+        if self.is_left and not self.writers:
+            self._close()
 
     def leave_unread(self, record: bytes) -> None:
         """Note that the record written last is on disk only."""
@@ -171,7 +181,7 @@ class Segment:
         unlocking would unlock it for both. A thread that is just writing closes it when it is done: meanwhile the
         number could become that of another file.
         """
-        self._is_left = True
+        self.is_left = True
         if not self.writers:
             self._close()
 
