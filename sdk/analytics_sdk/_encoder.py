@@ -21,11 +21,11 @@ from ._event import (
     Session,
     User,
     UserId,
+    checked_address,
     checked_event_type,
     checked_session_id,
     checked_user_id,
     utc_moment,
-    valid_address,
 )
 from ._redaction import Redaction
 from .exceptions import EventError
@@ -86,7 +86,7 @@ class Encoder:
         if user_id is not None and (type(user_id) is not int or not 0 <= user_id < _INT_END):
             user_id = checked_user_id(user_id)
         if ip_address is not None:
-            ip_address = valid_address(str(ip_address))
+            ip_address = checked_address(ip_address)
         if data is not None and type(data) is not dict:
             data = as_object(data)
         event = Event(event_id, event_type, created_at, session_id, user_id, ip_address, data)

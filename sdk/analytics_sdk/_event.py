@@ -17,6 +17,7 @@ UserId = int | str | UUID
 MAX_EVENT_TYPE: Final = 50  # characters
 MAX_SESSION_ID: Final = 64  # characters
 MAX_USER_ID: Final = 255  # characters
+_LONGEST_ADDRESS: Final = 64  # characters, with a scope
 
 
 class EventType(enum.StrEnum):
@@ -108,18 +109,23 @@ def checked_session_id(session_id: str) -> str:
     raise EventError("invalid", f"session_id is a string of 1 to {MAX_SESSION_ID} characters, not {session_id!r}")
 
 
-@functools.lru_cache(maxsize=4096)
-def valid_address(text: str) -> str | None:
-    """An IPv4 or IPv6 address as Postgres knows it, without a scope; None if it is none.
+def checked_address(address: object) -> str | None:
+    """An IPv4 or IPv6 address as Postgres knows it, without a scope, and IPv4 as such on a dual socket.
 
-    A useless address is left out, rather than lose the event to it.
+    A useless one is None, and so left out, rather than lose the event to it.
     """
+    return _known_address(str(address)[:_LONGEST_ADDRESS])
+
+
+@functools.lru_cache(maxsize=4096)
+def _known_address(text: str) -> str | None:
     import ipaddress  # not needed by a process that only imports us
 
     try:
-        return str(ipaddress.ip_address(text[:64].partition("%")[0]))
+        address = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
+    return str(getattr(address, "ipv4_mapped", None) or address)
 
 
 def utc_moment(moment: datetime) -> datetime:

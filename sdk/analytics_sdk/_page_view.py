@@ -8,8 +8,6 @@ projects named beside them.
 from __future__ import annotations
 
 import fnmatch
-import functools
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -17,10 +15,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
+from ._event import checked_address
+
 DEFAULT_EXCLUDE: Final = ("/static/*", "/favicon.ico", "/robots.txt", "/healthz", "/readyz", "/metrics")
 
 _SESSION_ID: Final = re.compile(r"[0-9a-v]{24}")
-_LONGEST_ADDRESS: Final = 64  # characters, with port and zone; what is remembered has a bound
 _HTML: Final = ("text/html", "application/xhtml+xml")
 
 
@@ -90,7 +89,7 @@ def client_address(request: Request, trusted_proxies: int) -> str | None:
     """
     claims = [part.strip() for part in request.header("x-forwarded-for").split(",") if part.strip()]
     if 0 < trusted_proxies <= len(claims):
-        return _valid_address(claims[-trusted_proxies][:_LONGEST_ADDRESS])
+        return _valid_address(claims[-trusted_proxies])
     return _valid_address(request.remote_address)
 
 
@@ -160,15 +159,10 @@ def _is_prefetch(header: Callable[[str], str]) -> bool:
     return "prefetch" in purpose.lower() or "preview" in purpose.lower()
 
 
-@functools.lru_cache(maxsize=4096)
 def _valid_address(text: str) -> str | None:
-    """An address without the port and the brackets that some proxies add, and IPv4 as such on a dual socket."""
+    """An address without the port and the brackets that some proxies add."""
     if text.startswith("["):
         text = text[1:].partition("]")[0]
     elif text.count(":") == 1:
         text = text.partition(":")[0]
-    try:
-        address = ipaddress.ip_address(text.partition("%")[0])
-    except ValueError:
-        return None
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return checked_address(text)
