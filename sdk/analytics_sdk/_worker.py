@@ -283,6 +283,9 @@ class Worker:
             return Outcome(fate="again", may_be_stored=True, reason=f"{type(error).__name__}: {error}")
         if not outcome.may_be_stored:
             batch.loss = before
+        if outcome.fate == "stored" and not _is_about(outcome, len(batch.records)):
+            words = "an answer with the numbers of another batch: is something between that keeps answers?"
+            return Outcome(fate="misconfigured", may_be_stored=True, reason=words)
         return outcome
 
     def _settle(self, batch: Batch, outcome: Outcome) -> float:
@@ -343,3 +346,10 @@ class Worker:
         least = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
         self._not_before = time.monotonic() + outcome.retry_after
         return pause_before(self._failures, least, self._config.retry_cap, uniform)
+
+
+def _is_about(outcome: Outcome, count: int) -> bool:
+    """Whether an answer can be about so many records: booked as it is, another one would spoil the account."""
+    told = outcome.duplicates + len(outcome.rejected)
+    accepted = outcome.accepted or count - told  # a transport of the host's may tell only what went wrong
+    return min(accepted, outcome.duplicates) >= 0 and accepted + told == count
