@@ -239,6 +239,7 @@ class Worker:
         assert self._sending is not None
         self._tend_spool()
         while not self._has_reached(waiter):
+            _sleep_until(min(self._not_before, deadline))
             left = deadline - time.monotonic()
             if left <= 0 or not self._sending.acquire(timeout=left):
                 return
@@ -249,7 +250,7 @@ class Worker:
             self._tend_spool()
             if pause is None:
                 return
-            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            _sleep_until(min(time.monotonic() + pause, deadline))
 
     # One batch; the caller holds the sending lock
 
@@ -346,6 +347,11 @@ class Worker:
         least = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
         self._not_before = time.monotonic() + outcome.retry_after
         return pause_before(self._failures, least, self._config.retry_cap, uniform)
+
+
+def _sleep_until(moment: float) -> None:
+    if (left := moment - time.monotonic()) > 0:
+        time.sleep(left)
 
 
 def _is_about(outcome: Outcome, count: int) -> bool:
