@@ -300,12 +300,16 @@ class Buffer:
         duplicate: int = 0,
         rejected: int = 0,
         dropped: DropReason = "refused",
-    ) -> None:
-        """Book the fate of a batch; what the three numbers leave open was given up for the reason named."""
+    ) -> bool:
+        """Book the fate of a batch; what the three numbers leave open was given up for the reason named.
+
+        Returns:
+            Whether it was booked: not if the end was faster, as then it is booked already.
+        """
         count = len(batch.records)
         with self._lock:
-            if batch not in self._in_hand:  # the end of the process was faster, and has booked it
-                return
+            if batch not in self._in_hand:
+                return False
             self._in_hand.remove(batch)
             if batch.in_memory:
                 self._room += sum(map(len, batch.records))
@@ -317,6 +321,7 @@ class Buffer:
             if lost := count - delivered - duplicate - rejected:
                 self._ledger.dropped[dropped] += lost
             self._settle_in(batch.segment, count)
+            return True
 
     def _settle_in(self, segment: Segment, count: int) -> None:
         segment.owed -= count

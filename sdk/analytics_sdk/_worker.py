@@ -227,6 +227,8 @@ class Worker:
 
     def _has_reached(self, waiter: _Waiter) -> bool:
         may_adopt_more = bool(self._config.spool) and self._adopt_at == 0.0
+        if self._buffer.is_ended:  # what is in hand was given away: it is another's to send
+            return True
         _, settled = self._buffer.progress
         return settled >= waiter.goal and not (waiter.with_adopted and may_adopt_more)
 
@@ -307,7 +309,7 @@ class Worker:
 
     def _note_stored(self, batch: Batch, outcome: Outcome) -> None:
         rejected = len(outcome.rejected)
-        self._buffer.settle(
+        is_booked = self._buffer.settle(
             batch,
             delivered=len(batch.records) - outcome.duplicates - rejected,
             duplicate=outcome.duplicates,
@@ -316,7 +318,7 @@ class Worker:
         if self._failures:
             logger.info("%s takes events again after %d tries.", self._config.url, self._failures)
             self._failures = 0
-        if rejected:
+        if rejected and is_booked:
             self._hooks.rejected(batch, outcome.rejected)
         self._try_suspects()
 
@@ -328,8 +330,8 @@ class Worker:
         self._suspects.clear()
 
     def _set_aside(self, batch: Batch, outcome: Outcome) -> None:
-        self._buffer.settle(batch, dropped="refused")
-        self._hooks.set_aside(batch, outcome.reason)
+        if self._buffer.settle(batch, dropped="refused"):
+            self._hooks.set_aside(batch, outcome.reason)
 
     def _note_failure(self, outcome: Outcome) -> float:
         """One line when trouble begins, none for each try; tells for how many seconds to wait."""
