@@ -190,10 +190,11 @@ class Worker:
         except queue.Empty:
             return None
 
-    def _tend_spool(self) -> None:
-        """What the spool needs now and then."""
+    def _tend_spool(self) -> bool:
+        """What the spool needs now and then; tells whether there is a segment to be sent that was not there before."""
         if not self._config.spool:
-            return
+            return False
+        had_adopted = self._buffer.has_adopted
         now = time.monotonic()
         self._buffer.tend()
         if now >= self._adopt_at:
@@ -201,17 +202,18 @@ class Worker:
         if self._config.spool_fsync and now >= self._sync_at:
             self._sync_at = now + self._config.spool_fsync
             self._buffer.sync()
+        return self._buffer.has_adopted and not had_adopted
 
     def _send_all(self) -> None:
         assert self._sending is not None
         while not self._is_stopping:
             with self._sending:
                 pause = self._send_one(self._config.read_timeout)
-            self._tend_spool()
+            has_more = self._tend_spool()  # behind a segment that was damaged all through, which gave nothing to send
             self._tell_waiters()
-            if pause is None:
+            if pause is None and not has_more:
                 return
-            self._pause(pause)
+            self._pause(pause or 0.0)
 
     def _pause(self, seconds: float) -> None:
         """Wait; full batches do not cut it short, a flush does unless the collector has asked for the pause."""
@@ -249,10 +251,10 @@ class Worker:
                 pause = self._send_one(min(self._config.read_timeout, max(0.1, deadline - time.monotonic())))
             finally:
                 self._sending.release()
-            self._tend_spool()
-            if pause is None:
+            has_more = self._tend_spool()
+            if pause is None and not has_more:
                 return
-            _sleep_until(min(time.monotonic() + pause, deadline))
+            _sleep_until(min(time.monotonic() + (pause or 0.0), deadline))
 
     # One batch; the caller holds the sending lock
 
