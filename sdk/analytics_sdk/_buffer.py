@@ -358,7 +358,7 @@ class Buffer:
         Returns:
             Whether there is one to be sent now.
         """
-        if self._spool is None or self._adopted is not None:
+        if self._spool is None or self._adopted is not None or self._is_ended:
             return self._adopted is not None
         segment = self._spool.adopt()
         if segment is None:
