@@ -13,12 +13,13 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest import mock
 
 import httpx
 
-from analytics_sdk import _process
+from analytics_sdk import Stats, _process
+from analytics_sdk._ledger import DropReason
 
 Key = tuple[object, ...]
 """What tells a record from all others: an event's id; what is said of a session or a user is said once only."""
@@ -33,6 +34,17 @@ def key_of(record: Mapping[str, Any]) -> Key:
     if "session_id" in record:
         return ("session", record["session_id"], "started_at" in record, "ended_at" in record, record.get("user_id"))
     return ("user", record["user_id"])
+
+
+# The account
+
+
+def assert_balanced(stats: Stats) -> None:
+    """Everything accepted is in exactly one place, and no number is below zero."""
+    places = (stats.delivered, stats.duplicate, stats.rejected, *stats.dropped.values(), stats.pending, stats.spooled)
+    assert stats.accepted == sum(places), stats
+    assert min(*places, stats.adopted, stats.altered, *stats.refused.values(), 0) == 0, stats
+    assert stats.dropped.keys() <= set(get_args(DropReason)), stats
 
 
 # Time
