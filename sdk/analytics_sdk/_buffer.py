@@ -223,15 +223,11 @@ class Buffer:
 
     def _try_to_write(self, segment: Segment, record: bytes) -> bool:
         assert self._spool is not None
-        line = line_of(record)
-        segment.writers += 1
         try:
-            segment.write(line)
+            segment.append(record)
         except OSError as error:
-            segment.give_up_write(line)
             self._spool.report(error)
             return False
-        segment.end_write(line)
         return True
 
     def _next_live(self, record: bytes) -> Segment:
@@ -362,12 +358,16 @@ class Buffer:
         duplicate: int = 0,
         rejected: int = 0,
         dropped: DropReason = "refused",
-    ) -> None:
-        """Book the fate of a batch; what the three numbers leave open was given up for the reason named."""
+    ) -> bool:
+        """Book the fate of a batch; what the three numbers leave open was given up for the reason named.
+
+        Returns:
+            Whether it was booked: not if the end was faster, as then it is booked already.
+        """
         count = len(batch.records)
         with self._lock:
-            if batch not in self._in_hand:  # the end of the process was faster, and has booked it
-                return
+            if batch not in self._in_hand:
+                return False
             self._in_hand.remove(batch)
             if batch.in_memory:
                 self._room += sum(map(len, batch.records))
@@ -380,6 +380,7 @@ class Buffer:
                 self._ledger.dropped[dropped] += lost
             batch.segment.in_hand -= count
             self._note_settled(batch.segment, count)
+            return True
 
     def _note_settled(self, segment: Segment, count: int) -> None:
         if segment is not self._adopted:
@@ -416,18 +417,18 @@ class Buffer:
         Returns:
             Whether there is one to be sent now.
         """
-        if self._spool is None or self._adopted is not None:
-            return self._adopted is not None
+        if self._spool is None or self.has_adopted or self.is_ended:
+            return self.has_adopted
         segment = self._spool.adopt()
         if segment is None:
             return False
         with self._lock:
-            if self._adopted is not None or self._is_ended:  # another thread was faster
+            if self.has_adopted or self.is_ended:  # another thread was faster
                 segment.leave()
             else:
                 self._adopted = segment
                 self._ledger.adopted += segment.owed
-        return not self._is_ended
+        return not self.is_ended
 
     def tend(self) -> None:
         """Go back to the disk once it is worth a try again, if every record has to be on it."""

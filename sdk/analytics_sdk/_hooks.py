@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -101,9 +102,11 @@ class Hooks:
         if getattr(self._inside, "is_calling", False):
             return
         self._inside.is_calling = True
+        around = sys.exception()
         try:
             function(*arguments)
-        except Exception:  # noqa: BLE001  # as above
+        except Exception as error:  # noqa: BLE001  # as above
+            _forget_context(error, around)
             self.say(name, "%s raised; nothing else is affected.", name, exc_info=True)
         finally:
             self._inside.is_calling = False
@@ -117,6 +120,15 @@ def is_sampled(key: str, rate: float) -> bool:
         rate: The share of keys to be tracked, from 0 to 1.
     """
     return crc32(key.encode(errors="replace")) < rate * 2**32
+
+
+def _forget_context(error: BaseException, around: BaseException | None) -> None:
+    """Part an error of the host's from ours that it came up in: that one quotes the event, and a log must not."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if inner.__context__ is around:
+            inner.__context__ = None
+        inner = inner.__context__
 
 
 def _record_at(batch: Batch, verdict: Mapping[str, Any]) -> bytes | None:

@@ -65,8 +65,23 @@ class Segment:
         """How many were accepted and are not settled yet, wherever they are."""
         return len(self.waiting) + self.unread + self.in_hand
 
+    def append(self, record: bytes) -> None:
+        """Append a record.
+
+        Raises:
+            OSError: The disk does not take it; the file is as it was.
+        """
+        line = line_of(record)
+        self.writers += 1
+        try:
+            self.write(line)
+        except OSError:
+            self.give_up_write(line)
+            raise
+        self.end_write(line)
+
     def write(self, line: bytes) -> None:
-        """Append a line, as one of the `writers`; `end_write()` or `give_up_write()` follows.
+        """Append a line without the lock, as one of the `writers`; `end_write()` or `give_up_write()` follows.
 
         Raises:
             OSError: The disk does not take it, or not all of it.

@@ -190,10 +190,11 @@ class Worker:
         except queue.Empty:
             return None
 
-    def _tend_spool(self) -> None:
-        """What the spool needs now and then."""
+    def _tend_spool(self) -> bool:
+        """What the spool needs now and then; tells whether there is a segment to be sent that was not there before."""
         if not self._config.spool:
-            return
+            return False
+        had_adopted = self._buffer.has_adopted
         now = time.monotonic()
         self._buffer.tend()
         if now >= self._adopt_at:
@@ -201,17 +202,18 @@ class Worker:
         if self._config.spool_fsync and now >= self._sync_at:
             self._sync_at = now + self._config.spool_fsync
             self._buffer.sync()
+        return self._buffer.has_adopted and not had_adopted
 
     def _send_all(self) -> None:
         assert self._sending is not None
         while not self._is_stopping:
             with self._sending:
                 pause = self._send_one(self._config.read_timeout)
-            self._tend_spool()
+            has_more = self._tend_spool()  # behind a segment that was damaged all through, which gave nothing to send
             self._tell_waiters()
-            if pause is None:
+            if pause is None and not has_more:
                 return
-            self._pause(pause)
+            self._pause(pause or 0.0)
 
     def _pause(self, seconds: float) -> None:
         """Wait; full batches do not cut it short, a flush does unless the collector has asked for the pause."""
@@ -227,6 +229,8 @@ class Worker:
 
     def _has_reached(self, waiter: _Waiter) -> bool:
         may_adopt_more = bool(self._config.spool) and self._adopt_at == 0.0
+        if self._buffer.is_ended:  # what is in hand was given away: it is another's to send
+            return True
         _, settled = self._buffer.progress
         return settled >= waiter.goal and not (waiter.with_adopted and may_adopt_more)
 
@@ -239,6 +243,7 @@ class Worker:
         assert self._sending is not None
         self._tend_spool()
         while not self._has_reached(waiter):
+            _sleep_until(min(self._not_before, deadline))
             left = deadline - time.monotonic()
             if left <= 0 or not self._sending.acquire(timeout=left):
                 return
@@ -246,10 +251,10 @@ class Worker:
                 pause = self._send_one(min(self._config.read_timeout, max(0.1, deadline - time.monotonic())))
             finally:
                 self._sending.release()
-            self._tend_spool()
-            if pause is None:
+            has_more = self._tend_spool()
+            if pause is None and not has_more:
                 return
-            time.sleep(max(0.0, min(pause, deadline - time.monotonic())))
+            _sleep_until(min(time.monotonic() + (pause or 0.0), deadline))
 
     # One batch; the caller holds the sending lock
 
@@ -283,6 +288,9 @@ class Worker:
             return Outcome(fate="again", may_be_stored=True, reason=f"{type(error).__name__}: {error}")
         if not outcome.may_be_stored:
             batch.loss = before
+        if outcome.fate == "stored" and not _is_about(outcome, len(batch.records)):
+            words = "an answer with the numbers of another batch: is something between that keeps answers?"
+            return Outcome(fate="misconfigured", may_be_stored=True, reason=words)
         return outcome
 
     def _settle(self, batch: Batch, outcome: Outcome) -> float:
@@ -303,7 +311,7 @@ class Worker:
 
     def _note_stored(self, batch: Batch, outcome: Outcome) -> None:
         rejected = len(outcome.rejected)
-        self._buffer.settle(
+        is_booked = self._buffer.settle(
             batch,
             delivered=len(batch.records) - outcome.duplicates - rejected,
             duplicate=outcome.duplicates,
@@ -312,7 +320,7 @@ class Worker:
         if self._failures:
             logger.info("%s takes events again after %d tries.", self._config.url, self._failures)
             self._failures = 0
-        if rejected:
+        if rejected and is_booked:
             self._hooks.rejected(batch, outcome.rejected)
         self._try_suspects()
 
@@ -324,8 +332,8 @@ class Worker:
         self._suspects.clear()
 
     def _set_aside(self, batch: Batch, outcome: Outcome) -> None:
-        self._buffer.settle(batch, dropped="refused")
-        self._hooks.set_aside(batch, outcome.reason)
+        if self._buffer.settle(batch, dropped="refused"):
+            self._hooks.set_aside(batch, outcome.reason)
 
     def _note_failure(self, outcome: Outcome) -> float:
         """One line when trouble begins, none for each try; tells for how many seconds to wait."""
@@ -343,3 +351,15 @@ class Worker:
         least = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
         self._not_before = time.monotonic() + outcome.retry_after
         return pause_before(self._failures, least, self._config.retry_cap, uniform)
+
+
+def _sleep_until(moment: float) -> None:
+    if (left := moment - time.monotonic()) > 0:
+        time.sleep(left)
+
+
+def _is_about(outcome: Outcome, count: int) -> bool:
+    """Whether an answer can be about so many records: booked as it is, another one would spoil the account."""
+    told = outcome.duplicates + len(outcome.rejected)
+    accepted = outcome.accepted or count - told  # a transport of the host's may tell only what went wrong
+    return min(accepted, outcome.duplicates) >= 0 and accepted + told == count

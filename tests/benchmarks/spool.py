@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from analytics_sdk._segment import FORMAT, Segment, line_of
+from analytics_sdk._segment import FORMAT, Segment
 
 RECORD = (
     b'{"event_id":"019c13ec-9e7b-7000-8000-102030405060","event_type":"purchase","created_at":"2026-01-31T12:00:00.123'
@@ -47,8 +47,7 @@ def segment(folder: Path) -> Write:
     path = folder / "segment"
     fd = new_file(path)
     os.write(fd, FORMAT)
-    kept = Segment(path, fd)
-    return lambda record: kept.write(line_of(record))
+    return Segment(path, fd).append
 
 
 def memory_map(folder: Path) -> Write:

@@ -370,7 +370,7 @@ def test_segments_of_living_processes(tmp_path: Path) -> None:
     """What a living process holds is nobody's to send, and not called waiting."""
     segment = Spool(str(tmp_path), "http://127.0.0.1:9", 2**30).create(0)
     assert segment is not None
-    segment.write(b'{"event_id":"x"}')
+    segment.append(b'{"event_id":"x"}')
     facts = _doctor.look_at_spool(tmp_path, "http://127.0.0.1:9")
     segment.remove()
     assert (facts.segments.living, facts.segments.waiting) == (1, 0)

@@ -26,7 +26,6 @@ import pytest
 
 import analytics_sdk
 from analytics_sdk import Client, ConfigError, EventError, _default, _process
-from analytics_sdk._segment import line_of
 from analytics_sdk._spool import Spool
 from analytics_sdk._transport import HttpTransport
 from analytics_sdk.testing import Outcome, Recorder, RecordingTransport, recording
@@ -260,7 +259,7 @@ def test_the_spool_is_left_alone(recorder: Recorder, tmp_path: Path) -> None:
     url = "http://127.0.0.1:9"
     segment = Spool(str(tmp_path / "full"), url, 2**30).create(0)
     assert segment is not None
-    segment.write(line_of(b'{"event_id":"019c1400-cafb-7000-8000-000000000001"}'))
+    segment.append(b'{"event_id":"019c1400-cafb-7000-8000-000000000001"}')
     segment.leave()
     before = segment.path.read_bytes() if segment.path else b""
     for folder in ("full", "missing"):
