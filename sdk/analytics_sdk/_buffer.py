@@ -423,12 +423,15 @@ class Buffer:
         if segment is None:
             return False
         with self._lock:
-            if self.has_adopted or self.is_ended:  # another thread was faster
-                segment.leave()
-            else:
-                self._adopted = segment
-                self._ledger.adopted += segment.owed
-        return not self.is_ended
+            return self._take_over(segment)
+
+    def _take_over(self, segment: Segment) -> bool:
+        if self._adopted is not None or self._is_ended:  # another thread was faster
+            segment.leave()
+        else:
+            self._adopted = segment
+            self._ledger.adopted += segment.owed
+        return not self._is_ended
 
     def tend(self) -> None:
         """Go back to the disk once it is worth a try again, if every record has to be on it."""
