@@ -102,13 +102,14 @@ class Worker:
             self._not_before = 0.0
         if with_adopted:
             self._adopt_at = 0.0
+        waiters = self._waiters
+        waiters.append(waiter)  # before it looks for the thread, which tells all waiters when it ends
         if self._thread is None or self._thread is threading.current_thread():
             self._drain_here(waiter, deadline)
-            return
-        self._waiters.append(waiter)
-        self._tell("now")
-        waiter.reached.wait(max(0.0, deadline - time.monotonic()))
-        self._waiters.remove(waiter)
+        elif not self._has_reached(waiter):
+            self._tell("now")
+            waiter.reached.wait(max(0.0, deadline - time.monotonic()))
+        waiters.remove(waiter)
 
     def stop(self) -> None:
         """Let the thread end after the request that is under way."""
@@ -153,6 +154,8 @@ class Worker:
                 pass
         finally:
             self._thread = None
+            for waiter in list(self._waiters):
+                waiter.reached.set()
             if self._is_stopping:
                 self._transport.close()
 
