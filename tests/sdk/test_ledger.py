@@ -153,6 +153,7 @@ class Host(RuleBasedStateMachine):
         self.life = Life(in_trouble=self.room is not None)
         self.collector.told.clear()
         self.collector.not_before = 0.0
+        self.collector.meanwhile = None
         self.join()
 
     def join(self) -> None:
@@ -227,7 +228,7 @@ class Host(RuleBasedStateMachine):
     def track_from_threads(self, names: list[str], flushes: bool) -> None:
         """Track from several threads at once, perhaps beside a flush."""
         tracked: list[tuple[str, str | None]] = []
-        client = self.client
+        client, was_over = self.client, self.life.is_over
 
         def work(name: str) -> None:
             tracked.extend([self.track_one(client, name) for _ in range(4)])
@@ -242,6 +243,8 @@ class Host(RuleBasedStateMachine):
                 thread.join()
         for name, event_id in tracked:
             self.note_event(name, event_id)
+        if self.life.is_over and not was_over:
+            self.settle_end()
 
     def next_number(self) -> int:
         """A number that was not there before."""
@@ -326,6 +329,19 @@ class Host(RuleBasedStateMachine):
         self.collector.patience = True
         if self.life.is_over:
             self.settle_end()
+
+    @precondition(lambda self: not self.life.is_over)
+    @rule()
+    def the_end_will_come_amid_a_request(self) -> None:
+        """Have the process end while the next request is under way."""
+        self.collector.meanwhile = self.end_here
+
+    def end_here(self) -> None:
+        """End as the process does, whatever is going on."""
+        for engine in {client._engine for client in self.life.clients}:
+            engine.close(0.0)
+        self.life.closed[:] = self.life.clients
+        self.settle_end()
 
     def settle_end(self) -> None:
         """What is left is on disk, or counted as lost."""

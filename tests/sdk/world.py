@@ -91,6 +91,7 @@ class FakeCollector:
         firewall: Whether something before it answers 403 to a certain word.
         largest: Bytes of the largest body that it takes.
         patience: Whether whoever sends must heed Retry-After.
+        meanwhile: Called while the next request is under way, once; its answer is heard by nobody then.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -102,6 +103,7 @@ class FakeCollector:
         self.firewall = False
         self.largest = 1_000_000
         self.patience = True
+        self.meanwhile: Callable[[], None] | None = None
         self.not_before = 0.0
         self._clock = clock
 
@@ -114,13 +116,17 @@ class FakeCollector:
     def is_healthy(self) -> bool:
         """Whether it takes everything, now."""
         is_open = not self.firewall and self.largest > 100_000 and self.not_before <= self._clock.now
-        return not self.plan and self.habit is None and is_open
+        return not self.plan and self.habit is None and self.meanwhile is None and is_open
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         """Answer a request."""
         assert not self.patience or self._clock.now >= self.not_before, "Retry-After was not heeded"
         content = request.content
         body = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+        if self.meanwhile is not None:
+            meanwhile, self.meanwhile = self.meanwhile, None
+            meanwhile()
+            return httpx.Response(200, json=self.take(body)[0])
         what = self.plan.popleft() if self.plan else self.habit
         if what is None:
             return self._answer(body)
