@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import mmap
 import os
@@ -161,7 +162,7 @@ def _end_with_children() -> None:
 
 def _end_with_children_of(package: str) -> None:
     """A forked child forgets finalizers that it inherits just before it runs the hooks of `register_after_fork`."""
-    util = sys.modules.get(f"{package}.util")
+    util = _util_of(package)
     if util is None or package in _hooked:
         return
     _hooked.add(package)
@@ -170,6 +171,13 @@ def _end_with_children_of(package: str) -> None:
     parent = getattr(process, "parent_process", lambda: None) if process else lambda: None
     if parent() is not None:
         util.Finalize(None, at_exit, exitpriority=0)
+
+
+def _util_of(package: str) -> Any:
+    """Its module with the finalizers. That of billiard may be imported no sooner than in a child, too late for us."""
+    if package == "billiard" and package in sys.modules:
+        importlib.import_module("billiard.util")
+    return sys.modules.get(f"{package}.util")
 
 
 # Told to end
