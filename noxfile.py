@@ -86,7 +86,7 @@ def tests(session: nox.Session, postgres: str) -> None:
         if not POSTGRES_15.exists():
             session.skip(f"there is no Postgres 15 in {POSTGRES_15}")
         environment["ANALYTICS_POSTGRES_BIN"] = str(POSTGRES_15)
-    install(session, "collector", "embedded", groups=("test",))
+    install(session, "collector", "embedded", groups=("test", "hosts"))
     arguments = session.posargs or ["-m", "not slow", "--ignore=tests/api", "--numprocesses=2"]
     session.run("python", "-m", "pytest", *arguments, env=environment)
 
@@ -101,7 +101,7 @@ def api(session: nox.Session) -> None:
 @nox.session
 def nightly(session: nox.Session) -> None:
     """The slow tests: long repetitions and large numbers."""
-    install(session, "collector", "embedded", groups=("test",))
+    install(session, "collector", "embedded", groups=("test", "hosts"))
     session.run("python", "-m", "pytest", "-m", "slow", "--timeout=1800", "--ignore=tests/api", *session.posargs)
 
 

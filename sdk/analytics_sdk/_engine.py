@@ -6,6 +6,7 @@ import contextlib
 import copy
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -69,6 +70,7 @@ class Engine:
 
     def stats(self) -> Stats:
         """The account of all records so far, in this process."""
+        _process.notice_fork()
         return self.buffer.stats(self.encoder.altered)
 
     def flush(self, timeout: float) -> Report:
@@ -84,6 +86,7 @@ class Engine:
 
     def leave(self, client: object, timeout: float) -> Report:
         """Let a client go: the last one closes the engine, another one has only sent what waits."""
+        _process.notice_fork()
         with _lock:
             self.clients.discard(client)
             is_last = not self.clients
@@ -127,11 +130,18 @@ class Engine:
         if not self.buffer.is_ended:  # a close() may be under way, or have been cut short by Ctrl-C
             self.close(max(0.0, began + self.config.exit_timeout - time.monotonic()))
 
-    def begin_anew(self) -> None:
-        """In a forked child: what the parent has in hand is the parent's to send."""
+    def begin_anew(self, *, is_heir: bool = False) -> None:
+        """In a forked child: what the parent has in hand is the parent's to send, unless this is its heir."""
+        inherited = list(self._waiting()) if is_heir else []
         self.buffer.reset()
         self.transport.reset()
         self.worker.reset()
+        for record in inherited:
+            self.put(record)
+
+    def _waiting(self) -> Iterator[bytes]:
+        while (batch := self.buffer.take(sys.maxsize, sys.maxsize)) is not None:
+            yield from batch.records
 
     def _retire(self) -> bool:
         """Close an engine that no client uses any more."""

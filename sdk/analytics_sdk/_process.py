@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import importlib
 import logging
 import mmap
 import os
@@ -31,8 +32,12 @@ class Engine(Protocol):
 
     clients: Any
 
-    def begin_anew(self) -> None:
-        """In a forked child: what the parent has in hand is the parent's to send."""
+    def begin_anew(self, *, is_heir: bool = False) -> None:
+        """In a forked child: what the parent has in hand is the parent's to send.
+
+        Args:
+            is_heir: Whether the parent never sends anything, and this child does it in its place.
+        """
         ...
 
     def finish(self, began: float) -> None:
@@ -98,7 +103,9 @@ _noticing = threading.Lock()
 
 
 def notice_fork() -> None:
-    """Begin anew in a child that Python has not told of; called when `here[0]` is 0."""
+    """Begin anew in a child that Python has not told of, which `here[0]` shows by being 0."""
+    if here[0]:
+        return
     with _noticing:
         if not here[0]:
             _begin_anew()
@@ -115,9 +122,16 @@ def _after_fork() -> None:
 def _begin_anew() -> None:
     _ids.reseed()
     _terminator.begin_anew()
+    is_heir = _is_heir()
     for engine in list(_engines):
-        engine.begin_anew()
+        engine.begin_anew(is_heir=is_heir)
     here[0] = 1
+
+
+def _is_heir() -> bool:
+    """Whether this is the first worker of uWSGI: what is tracked while its master loads the application is its own."""
+    uwsgi = sys.modules.get("uwsgi")
+    return uwsgi is not None and uwsgi.worker_id() == 1 and uwsgi.masterpid() == os.getppid()
 
 
 # The end
@@ -148,7 +162,7 @@ def _end_with_children() -> None:
 
 def _end_with_children_of(package: str) -> None:
     """A forked child forgets finalizers that it inherits just before it runs the hooks of `register_after_fork`."""
-    util = sys.modules.get(f"{package}.util")
+    util = _util_of(package)
     if util is None or package in _hooked:
         return
     _hooked.add(package)
@@ -157,6 +171,13 @@ def _end_with_children_of(package: str) -> None:
     parent = getattr(process, "parent_process", lambda: None) if process else lambda: None
     if parent() is not None:
         util.Finalize(None, at_exit, exitpriority=0)
+
+
+def _util_of(package: str) -> Any:
+    """Its module with the finalizers. That of billiard may be imported no sooner than in a child, too late for us."""
+    if package == "billiard" and package in sys.modules:
+        importlib.import_module("billiard.util")
+    return sys.modules.get(f"{package}.util")
 
 
 # Told to end
@@ -226,11 +247,17 @@ prepare_for_sigterm: Final = _terminator.wait_for_it
 
 
 def lacks_threads() -> bool:
-    """Whether this is uWSGI without threads, where a thread of ours would never run; says so, once."""
+    """Whether a thread of ours would do no good: in uWSGI without threads, which is said once, and in its master.
+
+    The master forks in C, without the GIL: if a thread had that, or were in an import, the worker would hang. And
+    it ends without exit handlers; what it accepts is for its first worker to send.
+    """
     global _has_complained
     uwsgi = sys.modules.get("uwsgi")
-    if uwsgi is None or has_uwsgi_threads(uwsgi.opt):
+    if uwsgi is None:
         return False
+    if has_uwsgi_threads(uwsgi.opt):
+        return bool(uwsgi.masterpid() == os.getpid())
     if not _has_complained:
         _has_complained = True
         logger.error(
@@ -241,6 +268,15 @@ def lacks_threads() -> bool:
 
 
 _has_complained = False
+
+
+def leave_signals_to_others() -> None:
+    """Block signals in this thread, which is ours, if this is uWSGI.
+
+    It ends a worker in whichever thread a signal comes to, and in one that it does not know runs no exit handlers.
+    """
+    if "uwsgi" in sys.modules and threading.get_native_id() != os.getpid():  # gevent's threads are the main one
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 
 
 def has_uwsgi_threads(options: Mapping[str, Any]) -> bool:

@@ -29,9 +29,17 @@ _GZIP_LEVEL: Final = 1  # 344 kB become 21 kB in 0.6 ms; level 6 takes three tim
 _LARGEST_ANSWER: Final = 16 * 1024 * 1024  # bytes
 
 _importing: Final = threading.RLock()
+
+
+def _after_fork() -> None:
+    """A fork in C may tell of itself only afterwards (uWSGI's py-call-osafterfork): then nobody has acquired it."""
+    with contextlib.suppress(RuntimeError):
+        _importing.release()
+
+
 # A child forked in the midst of an import could never do that import itself: a fork waits until it is done. It
 # waits for nothing else, and never for its own thread.
-os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_importing.release)
+os.register_at_fork(before=_importing.acquire, after_in_parent=_importing.release, after_in_child=_after_fork)
 
 Fate = Literal["stored", "again", "misconfigured", "refused", "doubtful"]
 
@@ -97,6 +105,7 @@ class HttpTransport:
         self._connect_timeout = connect_timeout
         self._given = http
         self._http: httpx.BaseTransport | None = None
+        self.reset()
 
     def send(self, body: bytes, timeout: float) -> Outcome:
         """Send a batch."""
@@ -116,8 +125,14 @@ class HttpTransport:
         return judge(status, answered, answer, datetime.now(UTC))
 
     def reset(self) -> None:
-        """Forget the connections."""
+        """Forget the connections.
+
+        When uWSGI runs exit handlers, OpenSSL has run its own, and httpx wants a context of it even without TLS: so
+        there it is made while it can be. With TLS nothing can be sent that late.
+        """
         self._http = None
+        if "uwsgi" in sys.modules and self._url.startswith("http:"):
+            self._open()
 
     def close(self) -> None:
         """Close the connections."""

@@ -57,8 +57,16 @@ class Ran:
         return {event_id for facts in self.told for event_id in facts["ids"]}
 
 
-def run_script(source: str, url: str, *, timeout: float = 60, **environ: str) -> Ran:
-    """Run a program against a collector; warnings are errors in it, and it must end by itself."""
+def run_script(source: str, url: str, *, before: str = "", timeout: float = 60, **environ: str) -> Ran:
+    """Run a program against a collector; warnings are errors in it, and it must end by itself.
+
+    Args:
+        source: The program; it finds the SDK imported.
+        url: Where the collector is.
+        before: What it does before it imports the SDK.
+        timeout: Seconds.
+        environ: Further settings of the SDK.
+    """
     settings = {"ANALYTICS_URL": url, "ANALYTICS_WRITE_KEY": WRITE_KEY, **environ}
     # From 3.12 on Python warns of every fork beside a thread, which is the very thing that is tried out here; and
     # a child drops the parent's connection without closing it properly, as the locks of that may be held for ever.
@@ -66,7 +74,7 @@ def run_script(source: str, url: str, *, timeout: float = 60, **environ: str) ->
     command = [sys.executable, "-W", "error", *(part for text in expected for part in ("-W", text)), "-c"]
     started = time.monotonic()
     done = subprocess.run(
-        [*command, PRELUDE + textwrap.dedent(source)],
+        [*command, textwrap.dedent(before) + PRELUDE + textwrap.dedent(source)],
         env={**os.environ, **settings},
         capture_output=True,
         text=True,

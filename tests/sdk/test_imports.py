@@ -14,7 +14,7 @@ import analytics_sdk
 from analytics_sdk import Client
 
 LOOK = """
-import logging, os, signal, sys, threading
+import asyncio, decimal, gc, locale, logging, os, signal, socket, sys, threading, time
 
 def look():
     return {
@@ -30,6 +30,14 @@ def look():
         "warnings": list(__import__("warnings").filters),
         "recursion": sys.getrecursionlimit(),
         "random": __import__("random").getstate(),
+        "decimal": repr(decimal.getcontext()),
+        "locale": locale.setlocale(locale.LC_ALL),
+        "sockets": socket.getdefaulttimeout(),
+        "asyncio": type(asyncio.get_event_loop_policy()),
+        "collector": (gc.isenabled(), gc.get_threshold(), list(gc.callbacks)),
+        "interpreter": (list(sys.path), list(sys.meta_path), list(sys.path_hooks), sys.getswitchinterval()),
+        "tracing": (sys.gettrace(), sys.getprofile(), threading.gettrace(), threading.getprofile()),
+        "place": (os.getcwd(), time.tzname),
     }
 
 os.environ["ANALYTICS_URL"] = "http://127.0.0.1:9"
