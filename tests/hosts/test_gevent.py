@@ -11,7 +11,7 @@ import pytest
 
 from tests.delivery.trial import Trial
 from tests.hosts.visits import visit
-from tests.programs import ROOT, Collector, gunicorn
+from tests.programs import ROOT, Collector, gunicorn, wait_until
 from tests.sdk.scripts import Ran, run_script
 from tests.sdk.servers import hanging_server
 from tests.sdk.test_exit import lines_of_loss
@@ -156,8 +156,18 @@ LOADED = pytest.mark.parametrize("preload", [(), ("--preload",)], ids=["loaded b
 
 
 def serve(trial: Trial, *options: str) -> Callable[..., object]:
-    """The host's application behind gunicorn's gevent workers."""
-    settled = ("--worker-class", "gevent", "--workers", "2", "--no-control-socket", "--pythonpath", str(ROOT))
+    """The host's application behind gunicorn's gevent workers, which end late now and then, also without us."""
+    settled = (
+        "--graceful-timeout",
+        "2",
+        "--worker-class",
+        "gevent",
+        "--workers",
+        "2",
+        "--no-control-socket",
+        "--pythonpath",
+        str(ROOT),
+    )
     return gunicorn("tests.hosts.web_app:app", trial.settings(), *settled, *options)
 
 
@@ -167,6 +177,7 @@ def test_gunicorn_with_gevent(make_trial: Callable[..., Trial], collector: Colle
     trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="10", ANALYTICS_FLUSH_INTERVAL="0.05")
     with serve(trial, *preload) as (url, _), ThreadPoolExecutor(4) as visitors:
         list(visitors.map(visit, [f"{url}/?3"] * 40))
+        wait_until(lambda: not trial.verdict().lost, what="the delivery")
     verdict = trial.verdict()
     verdict.assert_nothing_lost()
     assert len(verdict.accepted) > 120
