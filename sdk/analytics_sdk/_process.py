@@ -270,15 +270,6 @@ def lacks_threads() -> bool:
 _has_complained = False
 
 
-def leave_signals_to_others() -> None:
-    """Block signals in this thread, which is ours, if this is uWSGI.
-
-    It ends a worker in whichever thread a signal comes to, and in one that it does not know runs no exit handlers.
-    """
-    if "uwsgi" in sys.modules and threading.get_native_id() != os.getpid():  # gevent's threads are the main one
-        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-
-
 def has_uwsgi_threads(options: Mapping[str, Any]) -> bool:
     """Whether uWSGI lets threads run, by `uwsgi.opt`; a number of `threads` implies it.
 

@@ -149,7 +149,6 @@ class Worker:
         self._sending = threading.Lock()
 
     def _run(self) -> None:
-        _process.leave_signals_to_others()
         try:
             while not self._is_stopping and self._turn():
                 pass

@@ -96,6 +96,9 @@ before = look()
 for number in range(1, 100):
     use(number)
 analytics_sdk.Client(flush_interval=1)
+deadline = time.monotonic() + 10
+while threading.active_count() > 1 and time.monotonic() < deadline:  # close() lets the thread go, and does not wait
+    time.sleep(0.01)
 tell(ids=ids, before=before, after=look(), engines=len(_process.engines()), shared=len(_engine._shared))
 """,
         collector.url,
