@@ -143,6 +143,7 @@ class Host(RuleBasedStateMachine):
         self.stack.enter_context(mock.patch.object(_spool, "SEGMENT_BYTES", 1500))
         self.books = Books()
         self.room: int | None = None
+        self.has_rotted = False
         self.numbers = 0
 
     # Lives
@@ -394,13 +395,14 @@ class Host(RuleBasedStateMachine):
             outcome = pickle.loads(told.read())
         os.waitpid(pid, 0)
         assert not isinstance(outcome, str), outcome
-        self.books, self.collector.stored, self.collector.settled = outcome
+        self.books, self.collector.stored, self.collector.settled, self.collector.refusable = outcome
 
     def live_as_child(self, writer: int, name: str, count: int, end: str) -> None:
         """The whole life of a child."""
         try:
             self.do_as_child(name, count, end)
-            outcome: object = (self.books, self.collector.stored, self.collector.settled)
+            collector = self.collector
+            outcome: object = (self.books, collector.stored, collector.settled, collector.refusable)
         except BaseException:
             outcome = traceback.format_exc()
         with os.fdopen(writer, "wb") as told:
@@ -455,6 +457,7 @@ class Host(RuleBasedStateMachine):
         mine = {path for _, path in open_in(self.spool)}
         others = [path for path in sorted(self.spool.glob("*.spool")) if str(path) not in mine]
         for path in others[:1]:
+            self.has_rotted = True
             content = path.read_bytes()
             rotten = rot(content, place, is_torn=is_torn)
             path.write_bytes(rotten)
@@ -481,10 +484,12 @@ class Host(RuleBasedStateMachine):
             told["accepted"], told["duplicates"], told["rejected"])  # fmt: skip
         assert self.life.rejects == stats.rejected + stats.dropped.get("refused", 0)
         assert self.collector.stored <= self.books.accepted
+        assert self.books.given_up <= self.collector.settled | self.collector.refusable
 
     def agrees_with_disk(self, stats: Stats) -> None:
         """Each record waits in memory or on disk; with a spool for every record, all are on disk."""
         assert self.life.is_over or len(self.own) <= stats.pending + stats.spooled
+        assert self.has_rotted or not stats.dropped.get("damaged")
         if self.survives_kills:
             assert self.outstanding <= keys_on_disk(self.spool) | self.books.at_risk | self.books.lost
 

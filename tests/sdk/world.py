@@ -86,6 +86,8 @@ class FakeCollector:
         stored: What is in its tables.
         settled: What a client was told the fate of.
         told: How many records a client was told were accepted, duplicates and rejected, since that was last cleared.
+        refusable: Records that whoever sends may give up: refused alone for what they are, or refused alone by somebody
+            who may mean all of them, and once more after something else went through.
         plan: The misbehaviour for the next requests, one each.
         habit: The misbehaviour for all further ones; None for none.
         firewall: Whether something before it answers 403 to a certain word.
@@ -98,6 +100,9 @@ class FakeCollector:
         self.stored: set[Key] = set()
         self.settled: set[Key] = set()
         self.told: Counter[str] = Counter()
+        self.refusable: set[Key] = set()
+        self._doubted: dict[Key, int] = {}  # how many batches had gone through then
+        self._went_through = 0
         self.plan: deque[str] = deque()
         self.habit: str | None = None
         self.firewall = False
@@ -128,9 +133,20 @@ class FakeCollector:
             meanwhile()
             return httpx.Response(200, json=self.take(body)[0])
         what = self.plan.popleft() if self.plan else self.habit
-        if what is None:
-            return self._answer(body)
-        return MISBEHAVIOURS[what](self, request, body)
+        answer = self._answer(body) if what is None else MISBEHAVIOURS[what](self, request, body)
+        self._note_refusal(answer.status_code, body)
+        return answer
+
+    def _note_refusal(self, status: int, body: bytes) -> None:
+        """Note what may be given up from now on."""
+        keys = [key_of(record) for records in json.loads(body).values() for record in records]
+        if len(keys) != 1:
+            return
+        is_doubt_confirmed = (
+            status in (403, 404) and self._doubted.setdefault(keys[0], self._went_through) < self._went_through
+        )
+        if status in (400, 413) or is_doubt_confirmed:
+            self.refusable.update(keys)
 
     def _answer(self, body: bytes) -> httpx.Response:
         if self.firewall and b"poison" in body:
@@ -140,6 +156,7 @@ class FakeCollector:
         if b"malformed" in body:
             return problem(400, "malformed")
         answer, keys = self.take(body)
+        self._went_through += 1
         self.settled |= keys
         self.told.update({name: count for name, count in answer.items() if isinstance(count, int)})
         self.told["rejected"] += len(answer["rejected"])
