@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from heapq import heappop, heappush
+from itertools import chain
 from sys import get_int_max_str_digits, maxsize
 from typing import Any, Final
 
@@ -27,6 +28,10 @@ MAX_DEPTH: Final = 50  # levels; the collector takes 100
 
 _MOST_STEPS: Final = 20  # from a value to another one in its place
 _MOST_DIGITS: Final = 4300
+_MOST_INTEGER: Final = 10**_MOST_DIGITS
+_ATOMS: Final = frozenset({bool, type(None)})
+_EFFORT_OF_CONTAINER: Final = 3  # entries of a list cost as much time
+_EFFORT_OF_NAME: Final = 2
 _SMALL: Final = 64  # entries
 
 Convert = Callable[[Any], Any]
@@ -65,9 +70,9 @@ _ROOT: Final = _Container(1, -1, Form(NONE, marker), None, 0, None, None, None, 
 class Allowance:
     """How much may be read: no event of this size has more.
 
-    One container gets four fifths of what is left, so that there is always some for what lies deeper. As there are
-    five quarters of `most` in the beginning, all of what fits is read, however it is spread: with r read,
-    0.8 * (1.25 * most - r) >= most - r.
+    One container gets eight ninths of what is left, so that there is always some for what lies deeper. As there are
+    nine eighths of `most` in the beginning, all of what fits is read, however it is spread: with r read,
+    8/9 * (9/8 * most - r) >= most - r.
 
     Args:
         most: What an event has room for.
@@ -77,12 +82,11 @@ class Allowance:
     """
 
     def __init__(self, most: int) -> None:
-        self.left = most * 5 // 4
+        self.left = most * 9 // 8
 
-    @property
     def share(self) -> int:
         """What one container may have."""
-        return max(self.left * 4 // 5, 0)
+        return max(self.left * 8 // 9, 0)
 
 
 class Cleaner:
@@ -106,8 +110,8 @@ class Cleaner:
         self._redaction = redaction
         self._convert = convert
         self._most_of_foreign = max_bytes // 16
-        self._flat = Allowance(max_bytes // 2)  # as "1," is the shortest entry
-        self._careful = Allowance(max_bytes // 6)
+        self._entries = Allowance(max_bytes // 2)  # as "1," is the shortest
+        self._effort = Allowance(max_bytes // 4)
         self._too_large = _too_large()
         self._turn = 0
         self._waiting: list[tuple[int, int, _Container]] = []
@@ -118,42 +122,79 @@ class Cleaner:
         for name, value in values.items():
             plain[name] = self._plain(value, plain, name, _ROOT)
         while self._waiting:
-            _, _, container = heappop(self._waiting)
+            container = heappop(self._waiting)[2]
             try:
                 self._read(container)
             except Exception:  # noqa: BLE001  # an iterator of the host's raised
-                if container.home[container.name] is container.out:
-                    container.home[container.name] = self._alter(marker(container.value))
+                self._give_up(container, marker(container.value))
         return plain
+
+    def _give_up(self, container: _Container, text: str) -> None:
+        if container.home[container.name] is container.out:
+            container.home[container.name] = self._alter(text)
 
     def _read(self, container: _Container) -> None:
         form, out, is_known = container.form, container.out, container.length < maxsize
-        most = self._flat.share if is_known else min(self._careful.share, self._most_of_foreign)
+        most = self._entries.share() if is_known else min(self._entries.share(), self._most_of_foreign)
         parts = form.read(container.value, most + 1)
         found = len(parts)
         del parts[most:]
+        self._entries.left -= len(parts)
         if form.verb is OBJECT:
             self._fill_object(out, parts, container)
         elif (size := flat_size(parts)) >= 0:
             out += parts
-            self._count_flat(len(parts), size)
-        else:
+            self.size += size
+        elif not self._fill_rows(out, parts, container):
             self._fill_array(out, parts, container)
         if len(parts) < found:
             self.altered += 1
             self.missing[id(out)] = container.length - len(parts) if is_known else -1
 
+    def _fill_rows(self, out: list[Any], parts: list[Any], container: _Container) -> bool:
+        """Fill in lists, or dicts, in all of which nothing needs care; False if it is not so. All loops are C's."""
+        kind = type(parts[0])
+        if (
+            (kind is not dict and kind is not list)
+            or set(map(type, parts)) != {kind}
+            or container.depth + 2 >= MAX_DEPTH
+        ):
+            return False
+        if flat_size(parts[0] if kind is list else parts[0].values()) < 0:
+            return False
+        count, share = sum(map(len, parts)), self._entries.share()
+        if count > share:
+            del parts[len(parts) * share // count :]
+        rows = list(map(kind.copy, parts))
+        size = flat_size(list(chain.from_iterable(rows if kind is list else map(dict.values, rows))))
+        if size < 0 or (kind is dict and not self._are_harmless(rows)):
+            return False
+        self._count_flat(sum(map(len, rows)), size)
+        out += rows
+        return True
+
+    def _are_harmless(self, rows: list[dict[Any, Any]]) -> bool:
+        """Whether the names in many dicts may be kept: those of the first are judged, the others are most often equal."""
+        return all(type(key) is str and self._redaction.is_harmless(key) for key in rows[0]) and (
+            self._redaction.harmless.issuperset(chain.from_iterable(rows))
+        )
+
     def _fill_array(self, out: list[Any], parts: list[Any], container: _Container) -> None:
-        del parts[self._careful.share :]
-        self._careful.left -= len(parts)
+        least = self._effort.left - self._effort.share()
         for index, part in enumerate(parts):
-            out.append(None)
-            out[index] = self._plain(part, out, index, container)
+            if self._effort.left <= least:
+                del parts[index:]
+                break
+            self._effort.left -= 1
+            out.append(self._plain(part, out, index, container))
 
     def _fill_object(self, out: dict[str, Any], pairs: list[Any], container: _Container) -> None:
-        del pairs[self._careful.share :]
-        self._careful.left -= len(pairs)
-        for key, part in pairs:
+        least = self._effort.left - self._effort.share()
+        for index, (key, part) in enumerate(pairs):
+            if self._effort.left <= least:
+                del pairs[index:]
+                break
+            self._effort.left -= 1
             name, is_secret = self._named(key, container.form)
             if name in out:
                 self.altered += 1
@@ -162,7 +203,7 @@ class Cleaner:
             out[name] = REDACTED if is_secret else self._plain(part, out, name, container)
 
     def _count_flat(self, count: int, size: int) -> None:
-        self._flat.left -= count
+        self._entries.left -= count
         self.size += size
 
     def _plain(self, value: Any, home: Any, name: Any, above: _Container) -> Any:
@@ -170,6 +211,8 @@ class Cleaner:
         kind = type(value)
         if kind is str:
             self.size += len(value)
+            return value
+        if kind in _ATOMS:
             return value
         try:
             if kind is dict or kind is list:
@@ -179,6 +222,7 @@ class Cleaner:
             return self._alter(marker(value))
 
     def _in_steps(self, value: Any, home: Any, name: Any, above: _Container) -> Any:
+        self._effort.left -= 1
         for _ in range(_MOST_STEPS):
             form = form_of(type(value))
             if form.verb is SCALAR:
@@ -201,8 +245,12 @@ class Cleaner:
         if kind is int:
             self.size += plain.bit_length() * 3 // 10
             return plain if abs(plain) < self._too_large else self._alter(marker(value))
-        if kind is str or kind is Later:
-            self.size += len(plain) if kind is str else plain.size
+        if kind is str:
+            self.size += len(plain)
+            return plain
+        if kind is Later:
+            self.size += plain.size
+            self._effort.left -= _EFFORT_OF_CONTAINER
             return plain
         return plain if plain is None or kind is bool else self._alter(marker(value))
 
@@ -214,6 +262,9 @@ class Cleaner:
         length = maxsize if form.length is None else form.length(value)
         if length <= _SMALL and (copy := self._small_copy(value)) is not None:
             return copy
+        if self._effort.left <= 0:
+            return self._alter("<too much>")
+        self._effort.left -= _EFFORT_OF_CONTAINER
         out: Any = {} if form.verb is OBJECT else []
         self._turn += 1
         rank = above.rank * (min(length, self._most_of_foreign) or 1)
@@ -231,16 +282,21 @@ class Cleaner:
         if size < 0 or (kind is dict and not self._redaction.harmless.issuperset(copy)):
             return None
         self._count_flat(len(copy), size)
+        self._effort.left -= 1 + len(copy) // 8  # the loops are C's
         return copy
 
     def _named(self, key: Any, form: Form) -> tuple[str, bool]:
         """A key as it is stored, and whether it is one of a secret."""
-        if type(key) is str and not form.aliases and key in self._redaction.harmless:
-            return key, False
+        if type(key) is str and not form.aliases:
+            if key in self._redaction.harmless:
+                return key, False
+            self._effort.left -= _EFFORT_OF_NAME
+            if self._redaction.is_harmless(key):
+                return key, False
         name, says_less = name_of_key(key)
         self.altered += says_less
         self.size += len(name)
-        self._careful.left -= len(name) // _SMALL
+        self._effort.left -= len(name) // _SMALL
         names = (name, *form.aliases.get(name, ()), *parts_of_key(key))
         return name, any(map(self._redaction.is_secret, names))
 
@@ -260,4 +316,4 @@ def _is_inside(value: Any, container: _Container | None) -> bool:
 def _too_large() -> int:
     """The first integer that is not written: Python itself has a limit, too."""
     most = get_int_max_str_digits()
-    return 10 ** (most if 0 < most < _MOST_DIGITS else _MOST_DIGITS)
+    return 10**most if 0 < most < _MOST_DIGITS else _MOST_INTEGER

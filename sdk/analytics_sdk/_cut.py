@@ -13,14 +13,15 @@ from typing import Any, Final
 
 import msgspec
 
-from ._flat import are_numbers
+from ._flat import are_numbers, flat_size
 from ._form import Later, marker, storable
 
 ELLIPSIS: Final = "…"
 
 _LEAST: Final = 64  # bytes that any entry may have
 _FEWEST: Final = 64  # entries that are shown before the entries themselves are cut
-_MARK: Final = 40  # bytes that say how many are missing
+_MARK: Final = 30  # bytes that say how many are missing
+_SMALL: Final = 2000  # bytes, or entries
 _SAMPLE: Final = 200  # characters
 
 _encode: Final = msgspec.json.Encoder().encode
@@ -84,9 +85,7 @@ class Cut:
             order = sorted(kept, key=sizes.__getitem__)
             kept = set(order[: _count_within((min(sizes[index], least) for index in order), room)])
         level = level_of([sizes[index] for index in kept], room)
-        found = {
-            name: self.fit(parts[name], level - own[index]) for index, name in enumerate(names) if index in kept
-        }
+        found = {name: self.fit(parts[name], level - own[index]) for index, name in enumerate(names) if index in kept}
         left_out = self._left_out(parts, len(kept))
         return {**found, ELLIPSIS: left_out} if left_out else found
 
@@ -105,6 +104,8 @@ class Cut:
         if kind is str:
             return _text_size(part)
         if kind is dict or kind is list:
+            if not part:
+                return 2
             size = self._sizes.get(id(part))
             return self._measure(part) if size is None else size
         if kind is int:
@@ -113,33 +114,49 @@ class Cut:
 
     def _measure(self, parts: Any) -> int:
         values: Any = parts.values() if type(parts) is dict else parts
-        size = sum(self._sizes_of(values)) + 2
-        if type(parts) is dict:
-            size += sum(map(_text_size, parts)) + 2 * len(parts)
-        if id(parts) in self._missing or not self._incomplete.isdisjoint(map(id, values)):
+        size = _flat_json_size(parts, values)
+        if size < 0:
+            size = sum(self._sizes_of(values)) + 2
+            if type(parts) is dict:
+                size += sum(map(_text_size, parts)) + 2 * len(parts)
+        if id(parts) in self._missing:
+            size += _MARK
+            self._incomplete.add(id(parts))
+        elif self._incomplete and not self._incomplete.isdisjoint(map(id, values)):
             self._incomplete.add(id(parts))
         self._sizes[id(parts)] = size
         return size
 
-    def _sizes_of(self, parts: Sequence[Any]) -> list[int]:
+    def _sizes_of(self, parts: Sequence[Any]) -> list[float]:
         """The sizes of parts, each with its comma."""
-        if type(parts) is list and len(parts) > _SAMPLE and are_numbers(parts):
-            return [-(-len(_encode(parts)) // len(parts))] * len(parts)  # nobody looks at a hundred thousand numbers
+        if type(parts) is list and len(parts) > _SMALL and are_numbers(parts):
+            size = self._sizes.get(id(parts)) or len(_encode(parts))
+            return [size / len(parts)] * len(parts)  # nobody looks at a hundred thousand numbers
         return [self._size(part) + 1 for part in parts]
 
 
-def level_of(sizes: Sequence[int], room: int) -> int:
+def _flat_json_size(parts: Any, values: Any) -> int:
+    """The size of what is small and holds nothing else; -1 of all others."""
+    if len(parts) > _SMALL or not 0 <= flat_size(values) <= _SMALL:
+        return -1
+    try:
+        return len(_encode(parts))
+    except UnicodeEncodeError:
+        return -1
+
+
+def level_of(sizes: Sequence[float], room: int) -> int:
     """How large each may be at most, so that all of them fit."""
     waiting = len(sizes)
     for size in sorted(sizes):
         if size * waiting > room:
-            return max(room // waiting, 0)
+            return max(int(room // waiting), 0)
         room -= size
         waiting -= 1
     return max(sizes, default=0)
 
 
-def _count_within(sizes: Iterable[int], room: int) -> int:
+def _count_within(sizes: Iterable[float], room: int) -> int:
     """How many of them fit, from the first on."""
     count = 0
     for total in accumulate(sizes):

@@ -114,10 +114,11 @@ class Encoder:
 
     def _cut(self, fixed: msgspec.Struct, plain: dict[str, Any], cleaner: Cleaner, room: int) -> bytes:
         """Encode what has to be cut. Sizes are estimates: what is still too large gets less room."""
+        cut = Cut(cleaner.missing)
         for _ in range(_MOST_TRIES):
             if room < _LEAST_ROOM:
                 break
-            cut = Cut(cleaner.missing)
+            cut.altered = 0
             text, count = _encoded(fixed, cut.fit(plain, room))
             if len(text) <= self._max_bytes:
                 self.altered += cleaner.altered + cut.altered + count
@@ -142,7 +143,9 @@ def _checked(name: str, part: Any) -> Any:
     """An id or a type, which is stored as it is or not at all; a subclass of str or int as what it is."""
     if isinstance(part, str):
         if UNSTORABLE.search(part):
-            raise EventError("invalid", f"{name} has a NUL character or half of a surrogate pair, which nothing can store")
+            raise EventError(
+                "invalid", f"{name} has a NUL character or half of a surrogate pair, which nothing can store"
+            )
         return str.__str__(part)
     return int.__int__(part) if isinstance(part, int) and not isinstance(part, bool) else part
 

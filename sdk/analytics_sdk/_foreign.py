@@ -132,7 +132,9 @@ def _of_struct(kind: Any) -> Form:
         return (tag + kept)[:most]
 
     if config.array_like:
-        return Form(ARRAY, lambda value, most: ([config.tag] if tag else []) + [field(value, own) for own in names][:most])
+        return Form(
+            ARRAY, lambda value, most: ([config.tag] if tag else []) + [field(value, own) for own in names][:most]
+        )
     return Form(OBJECT, pairs, aliases={name: (own,) for name, own in zip(stored, names, strict=True) if name != own})
 
 

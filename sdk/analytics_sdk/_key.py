@@ -17,7 +17,7 @@ def name_of_key(key: Any) -> tuple[str, bool]:
     """A key as it is stored, and whether that says less than the key itself."""
     text = key if type(key) is str else str(_plain(key, 0))
     name = storable(text if len(text) <= _LONGEST else f"{text[:_LONGEST]}… <{len(text)} characters>")
-    return name, name != text or _is_tuple(key) or text == marker(key)
+    return name, name != text or (type(key) is not str and (_is_tuple(key) or text == marker(key)))
 
 
 def parts_of_key(key: Any) -> Iterator[str]:

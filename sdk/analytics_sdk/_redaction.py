@@ -59,6 +59,12 @@ class Redaction:
         self._pattern = re.compile("|".join(others) or "(?!)")  # of none: nothing
         self.harmless: set[str] = set()
 
+    def is_harmless(self, name: str) -> bool:
+        """Whether a property of this name may be kept, and is remembered as such."""
+        if len(name) > _LONGEST_REMEMBERED:
+            return False
+        return name in self.harmless or (not self.is_secret(name) and name in self.harmless)
+
     def is_secret(self, name: str) -> bool:
         """Whether the value of a property of this name is not to be kept."""
         if name in self.harmless:
