@@ -29,6 +29,8 @@ MAX_DEPTH: Final = 50  # levels; the collector takes 100
 _MOST_STEPS: Final = 20  # from a value to another one in its place
 _MOST_DIGITS: Final = 4300
 _MOST_INTEGER: Final = 10**_MOST_DIGITS
+_TEXT: Final = frozenset({str})
+_PLAIN_CONTAINERS: Final = frozenset({list, dict})
 _ATOMS: Final = frozenset({bool, type(None)})
 _EFFORT_OF_CONTAINER: Final = 3  # entries of a list cost as much time
 _EFFORT_OF_NAME: Final = 2
@@ -154,19 +156,15 @@ class Cleaner:
     def _fill_rows(self, out: list[Any], parts: list[Any], container: _Container) -> bool:
         """Fill in lists, or dicts, in all of which nothing needs care; False if it is not so. All loops are C's."""
         kind = type(parts[0])
-        if (
-            (kind is not dict and kind is not list)
-            or set(map(type, parts)) != {kind}
-            or container.depth + 2 >= MAX_DEPTH
-        ):
+        if kind not in _PLAIN_CONTAINERS or set(map(type, parts)) != {kind} or container.depth + 2 >= MAX_DEPTH:
             return False
-        if flat_size(parts[0] if kind is list else parts[0].values()) < 0:
+        if flat_size(_values(parts[0])) < 0:
             return False
         count, share = sum(map(len, parts)), self._entries.share()
         if count > share:
             del parts[len(parts) * share // count :]
-        rows = list(map(kind.copy, parts))
-        size = flat_size(list(chain.from_iterable(rows if kind is list else map(dict.values, rows))))
+        rows: list[Any] = [part.copy() for part in parts]
+        size = flat_size(list(chain.from_iterable(map(_values, rows))))
         if size < 0 or (kind is dict and not self._are_harmless(rows)):
             return False
         self._count_flat(sum(map(len, rows)), size)
@@ -174,10 +172,11 @@ class Cleaner:
         return True
 
     def _are_harmless(self, rows: list[dict[Any, Any]]) -> bool:
-        """Whether the names in many dicts may be kept: those of the first are judged, the others are most often equal."""
-        return all(type(key) is str and self._redaction.is_harmless(key) for key in rows[0]) and (
-            self._redaction.harmless.issuperset(chain.from_iterable(rows))
-        )
+        """Whether the names in all dicts may be kept: those of the first are judged, and most have the same ones."""
+        names = list(chain.from_iterable(rows))
+        if not _TEXT.issuperset(map(type, names)):
+            return False
+        return all(map(self._redaction.is_harmless, rows[0])) and self._redaction.harmless.issuperset(names)
 
     def _fill_array(self, out: list[Any], parts: list[Any], container: _Container) -> None:
         least = self._effort.left - self._effort.share()
@@ -274,16 +273,19 @@ class Cleaner:
 
     def _small_copy(self, value: Any) -> Any:
         """A copy of a small list or dict in which nothing needs care; None of any other."""
-        kind = type(value)
-        if kind is not list and kind is not dict:
+        if type(value) not in _PLAIN_CONTAINERS:
             return None
         copy = value.copy()
-        size = flat_size(copy if kind is list else copy.values())
-        if size < 0 or (kind is dict and not self._redaction.harmless.issuperset(copy)):
+        size = flat_size(_values(copy))
+        if size < 0 or (type(copy) is dict and not self._has_harmless_names(copy)):
             return None
         self._count_flat(len(copy), size)
         self._effort.left -= 1 + len(copy) // 8  # the loops are C's
         return copy
+
+    def _has_harmless_names(self, values: dict[Any, Any]) -> bool:
+        """Whether all names are known as such; a subclass of str may say that it equals them."""
+        return _TEXT.issuperset(map(type, values)) and self._redaction.harmless.issuperset(values)
 
     def _named(self, key: Any, form: Form) -> tuple[str, bool]:
         """A key as it is stored, and whether it is one of a secret."""
@@ -303,6 +305,10 @@ class Cleaner:
     def _alter(self, text: str | None) -> str | None:
         self.altered += 1
         return text
+
+
+def _values(parts: Any) -> Any:
+    return parts.values() if type(parts) is dict else parts
 
 
 def _is_inside(value: Any, container: _Container | None) -> bool:

@@ -116,7 +116,7 @@ class Cut:
         values: Any = parts.values() if type(parts) is dict else parts
         size = _flat_json_size(parts, values)
         if size < 0:
-            size = sum(self._sizes_of(values)) + 2
+            size = int(sum(self._sizes_of(values))) + 2
             if type(parts) is dict:
                 size += sum(map(_text_size, parts)) + 2 * len(parts)
         if id(parts) in self._missing:
@@ -148,12 +148,13 @@ def _flat_json_size(parts: Any, values: Any) -> int:
 def level_of(sizes: Sequence[float], room: int) -> int:
     """How large each may be at most, so that all of them fit."""
     waiting = len(sizes)
+    left: float = room
     for size in sorted(sizes):
-        if size * waiting > room:
-            return max(int(room // waiting), 0)
-        room -= size
+        if size * waiting > left:
+            return max(int(left // waiting), 0)
+        left -= size
         waiting -= 1
-    return max(sizes, default=0)
+    return room
 
 
 def _count_within(sizes: Iterable[float], room: int) -> int:

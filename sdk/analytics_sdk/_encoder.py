@@ -187,10 +187,8 @@ def as_object(value: Any) -> Any:
     Raises:
         EventError: It is nothing of the kind.
     """
-    for _ in range(2):  # a lazy object may hold one
-        form = form_of(type(value))
-        if form.verb is OBJECT:
-            return value
-        if form.verb is OTHER:
-            value = form.read(value)
+    form = form_of(type(value))
+    held = form.read(value) if form.verb is OTHER else value  # by a lazy object
+    if form_of(type(held)).verb is OBJECT:
+        return held
     raise EventError("invalid", f"event_data and traits are mappings with string keys, not {marker(value)[1:-1]}")

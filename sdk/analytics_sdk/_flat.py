@@ -31,7 +31,7 @@ def are_numbers(parts: Collection[Any]) -> bool:
 def are_usual(numbers: Collection[Any]) -> bool:
     """Whether all numbers are finite and of a usual size."""
     total = sum(numbers)
-    return max(map(abs, numbers)) < _LARGE and total - total == 0
+    return bool(max(map(abs, numbers)) < _LARGE and total - total == 0)
 
 
 def _of(kind: type, parts: Iterable[Any]) -> list[Any]:

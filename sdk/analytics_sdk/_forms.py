@@ -1,7 +1,7 @@
 """The form of each type: a table for the standard ones, looked up by the type and what it inherits from.
 
 Nothing of a value's own is called before its type is known. Only containers of the standard library and what inherits
-from its abstract ones (Mapping, Sequence, Set) are read; their own `__len__` is trusted only where it is not the host's.
+from its abstract ones (Mapping, Sequence, Set) are read; `__len__` is asked only where it is not the host's.
 """
 
 from __future__ import annotations
@@ -166,9 +166,11 @@ def _object(kind: Any) -> Form:
     return Form(OBJECT, lambda value, most: list(islice(kind.items(value), most)), kind.__len__)
 
 
-_VIEWS: Final = tuple(
-    type(getattr(made, name)()) for made in ({}, collections.OrderedDict()) for name in ("keys", "values", "items")
+_DICTS: Final[tuple[Any, ...]] = ({}, collections.OrderedDict())
+_VIEWS: Final[tuple[type, ...]] = tuple(
+    type(view()) for made in _DICTS for view in (made.keys, made.values, made.items)
 )
+_ARRAYS: Final[tuple[type, ...]] = (list, tuple, collections.deque, range, *_VIEWS)
 
 _STANDARD: Final[dict[type, Form]] = {
     **dict.fromkeys((type(None), bool), Form(SCALAR, lambda value: value)),
@@ -183,9 +185,11 @@ _STANDARD: Final[dict[type, Form]] = {
     **dict.fromkeys((date, time), Form(SCALAR, lambda value: value.isoformat())),
     timedelta: Form(SCALAR, lambda value: value.total_seconds()),
     **dict.fromkeys((bytes, bytearray, memoryview), _BYTES),
-    **{kind: _array(kind) for kind in (list, tuple, collections.deque, range, *_VIEWS)},
-    **{kind: _set(kind) for kind in (set, frozenset)},
-    **{kind: _object(kind) for kind in (dict, collections.OrderedDict)},
+    **{kind: _array(kind) for kind in _ARRAYS},
+    set: _set(set),
+    frozenset: _set(frozenset),
+    dict: _object(dict),
+    collections.OrderedDict: _object(collections.OrderedDict),
     **dict.fromkeys((abc.Mapping, type(type.__dict__)), _MAPPING),
     **dict.fromkeys((abc.Sequence, abc.ValuesView), _SEQUENCE),
     abc.Set: _SET,
