@@ -16,8 +16,7 @@ from itertools import chain
 from sys import get_int_max_str_digits, maxsize
 from typing import Any, Final
 
-import msgspec
-
+from ._container import ROOT, Allowance, Container
 from ._flat import flat_size
 from ._form import NONE, OBJECT, OTHER, SCALAR, Form, Later, Marker, marker
 from ._forms import form_of
@@ -37,58 +36,6 @@ _EFFORT_OF_NAME: Final = 2
 _SMALL: Final = 64  # entries
 
 Convert = Callable[[Any], Any]
-
-
-class _Container(msgspec.Struct, gc=False):  # nothing that it refers to refers to it
-    """A container that waits for its turn.
-
-    Attributes:
-        rank: How many values there are if all containers on the way to this one's parts are as these; the fewer, the
-            earlier its turn.
-        depth: In how many others it is.
-        form: How it is read.
-        value: The container.
-        length: How many parts it has; maxsize if it cannot be trusted with that.
-        out: What becomes of it.
-        home: What that is in.
-        name: And where.
-        above: The container that it is in.
-    """
-
-    rank: int
-    depth: int
-    form: Form
-    value: Any
-    length: int
-    out: Any
-    home: Any
-    name: Any
-    above: _Container | None
-
-
-_ROOT: Final = _Container(1, -1, Form(NONE, marker), None, 0, None, None, None, None)
-
-
-class Allowance:
-    """How much may be read: no event of this size has more.
-
-    One container gets eight ninths of what is left, so that there is always some for what lies deeper. As there are
-    nine eighths of `most` in the beginning, all of what fits is read, however it is spread: with r read,
-    8/9 * (9/8 * most - r) >= most - r.
-
-    Args:
-        most: What an event has room for.
-
-    Attributes:
-        left: What is left of it.
-    """
-
-    def __init__(self, most: int) -> None:
-        self.left = most * 9 // 8
-
-    def share(self) -> int:
-        """What one container may have."""
-        return max(self.left * 8 // 9, 0)
 
 
 class Cleaner:
@@ -116,13 +63,13 @@ class Cleaner:
         self._effort = Allowance(max_bytes // 4)
         self._too_large = _too_large()
         self._turn = 0
-        self._waiting: list[tuple[int, int, _Container]] = []
+        self._waiting: list[tuple[int, int, Container]] = []
 
     def clean(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The same values in plain parts, by the same names."""
         plain: dict[str, Any] = {}
         for name, value in values.items():
-            plain[name] = self._plain(value, plain, name, _ROOT)
+            plain[name] = self._plain(value, plain, name, ROOT)
         while self._waiting:
             container = heappop(self._waiting)[2]
             try:
@@ -131,11 +78,11 @@ class Cleaner:
                 self._give_up(container, marker(container.value))
         return plain
 
-    def _give_up(self, container: _Container, text: str) -> None:
+    def _give_up(self, container: Container, text: str) -> None:
         if container.home[container.name] is container.out:
             container.home[container.name] = self._alter(text)
 
-    def _read(self, container: _Container) -> None:
+    def _read(self, container: Container) -> None:
         form, out, is_known = container.form, container.out, container.length < maxsize
         most = self._entries.share() if is_known else min(self._entries.share(), self._most_of_foreign)
         parts = form.read(container.value, most + 1)
@@ -153,7 +100,7 @@ class Cleaner:
             self.altered += 1
             self.missing[id(out)] = container.length - len(parts) if is_known else -1
 
-    def _fill_rows(self, out: list[Any], parts: list[Any], container: _Container) -> bool:
+    def _fill_rows(self, out: list[Any], parts: list[Any], container: Container) -> bool:
         """Fill in lists, or dicts, in all of which nothing needs care; False if it is not so. All loops are C's."""
         kind = type(parts[0])
         if kind not in _PLAIN_CONTAINERS or set(map(type, parts)) != {kind} or container.depth + 2 >= MAX_DEPTH:
@@ -162,7 +109,11 @@ class Cleaner:
             return False
         count, share = sum(map(len, parts)), self._entries.share()
         if count > share:
-            del parts[len(parts) * share // count :]
+            kept = len(parts) * share // count
+            if kept < _SMALL:
+                return False
+            self._entries.left += len(parts) - kept
+            del parts[kept:]
         rows: list[Any] = [part.copy() for part in parts]
         size = flat_size(list(chain.from_iterable(map(_values, rows))))
         if size < 0 or (kind is dict and not self._are_harmless(rows)):
@@ -178,7 +129,7 @@ class Cleaner:
             return False
         return all(map(self._redaction.is_harmless, rows[0])) and self._redaction.harmless.issuperset(names)
 
-    def _fill_array(self, out: list[Any], parts: list[Any], container: _Container) -> None:
+    def _fill_array(self, out: list[Any], parts: list[Any], container: Container) -> None:
         least = self._effort.left - self._effort.share()
         for index, part in enumerate(parts):
             if self._effort.left <= least:
@@ -187,7 +138,7 @@ class Cleaner:
             self._effort.left -= 1
             out.append(self._plain(part, out, index, container))
 
-    def _fill_object(self, out: dict[str, Any], pairs: list[Any], container: _Container) -> None:
+    def _fill_object(self, out: dict[str, Any], pairs: list[Any], container: Container) -> None:
         least = self._effort.left - self._effort.share()
         for index, (key, part) in enumerate(pairs):
             if self._effort.left <= least:
@@ -205,7 +156,7 @@ class Cleaner:
         self._entries.left -= count
         self.size += size
 
-    def _plain(self, value: Any, home: Any, name: Any, above: _Container) -> Any:
+    def _plain(self, value: Any, home: Any, name: Any, above: Container) -> Any:
         """A value in its plain form; what has parts is still empty and waits for its turn."""
         kind = type(value)
         if kind is str:
@@ -220,7 +171,7 @@ class Cleaner:
         except Exception:  # noqa: BLE001  # whatever the host's types do when they are looked at
             return self._alter(marker(value))
 
-    def _in_steps(self, value: Any, home: Any, name: Any, above: _Container) -> Any:
+    def _in_steps(self, value: Any, home: Any, name: Any, above: Container) -> Any:
         self._effort.left -= 1
         for _ in range(_MOST_STEPS):
             form = form_of(type(value))
@@ -253,10 +204,10 @@ class Cleaner:
             return plain
         return plain if plain is None or kind is bool else self._alter(marker(value))
 
-    def _container(self, form: Form, value: Any, home: Any, name: Any, above: _Container) -> Any:
+    def _container(self, form: Form, value: Any, home: Any, name: Any, above: Container) -> Any:
         if above.depth + 1 >= MAX_DEPTH:
             return self._alter("<too deep>")
-        if _is_inside(value, above):
+        if above.holds(value):
             return self._alter(marker(value))
         length = maxsize if form.length is None else form.length(value)
         if length <= _SMALL and (copy := self._small_copy(value)) is not None:
@@ -267,7 +218,7 @@ class Cleaner:
         out: Any = {} if form.verb is OBJECT else []
         self._turn += 1
         rank = above.rank * (min(length, self._most_of_foreign) or 1)
-        waits = _Container(rank, above.depth + 1, form, value, length, out, home, name, above)
+        waits = Container(rank, above.depth + 1, form, value, length, out, home, name, above)
         heappush(self._waiting, (rank, self._turn, waits))
         return out
 
@@ -309,14 +260,6 @@ class Cleaner:
 
 def _values(parts: Any) -> Any:
     return parts.values() if type(parts) is dict else parts
-
-
-def _is_inside(value: Any, container: _Container | None) -> bool:
-    while container is not None:
-        if container.value is value:
-            return True
-        container = container.above
-    return False
 
 
 def _too_large() -> int:
