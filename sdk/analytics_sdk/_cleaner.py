@@ -1,196 +1,268 @@
-"""Takes one value apart and makes each part storable by itself: any Python value in, plain values out.
+"""Takes the host's values apart and makes each part storable by itself: any Python value in, plain values out.
 
 A value that JSON has no form for becomes a marker such as "<Circle>", and is counted; it never costs the event, nor
-its neighbours. Postgres takes no NUL character and UTF-8 no lone surrogate: both become U+FFFD, the replacement
-character. docs/encoding.md has the whole table.
+its neighbours. docs/encoding.md has the whole table.
+
+How much is read has a bound, which follows from the size that an event may have: so does the time, whatever is handed
+in, be it ten million numbers, things that hold each other, or a mapping without an end. What stands beside something
+huge is read before it. What was not read is counted; _cut.py says in the event how much it is.
 """
 
 from __future__ import annotations
 
-import enum
-import logging
-import math
-import os
-import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from collections.abc import Callable, Mapping
+from heapq import heappop, heappush
+from itertools import chain
+from sys import get_int_max_str_digits, maxsize
 from typing import Any, Final
-from uuid import UUID
 
-import msgspec
-
+from ._container import ROOT, Allowance, Container
+from ._flat import flat_size
+from ._form import NONE, OBJECT, OTHER, SCALAR, Form, Later, Marker, marker
+from ._forms import form_of
+from ._key import name_of_key, parts_of_key
 from ._redaction import REDACTED, Redaction
 
-logger = logging.getLogger("analytics_sdk")
-
 MAX_DEPTH: Final = 50  # levels; the collector takes 100
-MAX_PARTS: Final = 100_000  # values in one event, so that things that refer to each other come to an end
 
-_UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")
-_NO_FORM: Final = object()
+_MOST_STEPS: Final = 20  # from a value to another one in its place
+_MOST_DIGITS: Final = 4300
+_MOST_INTEGER: Final = 10**_MOST_DIGITS
+_TEXT: Final = frozenset({str})
+_PLAIN_CONTAINERS: Final = frozenset({list, dict})
+_ATOMS: Final = frozenset({bool, type(None)})
+_EFFORT_OF_CONTAINER: Final = 3  # entries of a list cost as much time
+_EFFORT_OF_NAME: Final = 2
+_SMALL: Final = 64  # entries
 
 Convert = Callable[[Any], Any]
 
 
 class Cleaner:
-    """Cleans one value.
+    """Cleans the values of one record.
 
     Args:
         redaction: Which names' values are not kept.
         convert: The host's function for its own types, or None.
-        longest_text: Characters after which a text is cut.
+        max_bytes: Largest record.
 
     Attributes:
-        altered: Values that became a marker or were cut so far.
+        altered: Values that became a marker so far.
+        size: A lower bound for the bytes of what was read.
+        missing: How many entries of a container were not read, by the id of what came of it; -1 if nobody knows.
     """
 
-    def __init__(self, redaction: Redaction, convert: Convert | None, longest_text: int) -> None:
+    def __init__(self, redaction: Redaction, convert: Convert | None, max_bytes: int) -> None:
         self.altered = 0
+        self.size = 0
+        self.missing: dict[int, int] = {}
         self._redaction = redaction
         self._convert = convert
-        self._longest_text = longest_text
-        self._left = MAX_PARTS
-        self._inside: list[int] = []  # the ids of the values that this one is a part of
+        self._most_of_foreign = max_bytes // 16
+        self._entries = Allowance(max_bytes // 2)  # as "1," is the shortest
+        self._effort = Allowance(max_bytes // 4)
+        self._too_large = _too_large()
+        self._turn = 0
+        self._waiting: list[tuple[int, int, Container]] = []
 
-    def clean(self, value: Any) -> Any:
-        """The same value in plain parts."""
-        self._left -= 1
-        if self._left < 0:
-            return self._alter("<too much>")
+    def clean(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The same values in plain parts, by the same names."""
+        plain: dict[str, Any] = {}
+        for name, value in values.items():
+            plain[name] = self._plain(value, plain, name, ROOT)
+        while self._waiting:
+            container = heappop(self._waiting)[2]
+            try:
+                self._read(container)
+            except Exception:  # noqa: BLE001  # an iterator of the host's raised
+                self._give_up(container, marker(container.value))
+        return plain
+
+    def _give_up(self, container: Container, text: str) -> None:
+        if container.home[container.name] is container.out:
+            container.home[container.name] = self._alter(text)
+
+    def _read(self, container: Container) -> None:
+        form, out, is_known = container.form, container.out, container.length < maxsize
+        most = self._entries.share() if is_known else min(self._entries.share(), self._most_of_foreign)
+        parts = form.read(container.value, most + 1)
+        found = len(parts)
+        del parts[most:]
+        self._entries.left -= len(parts)
+        if form.verb is OBJECT:
+            self._fill_object(out, parts, container)
+        elif (size := flat_size(parts)) >= 0:
+            out += parts
+            self.size += size
+        elif not self._fill_rows(out, parts, container):
+            self._fill_array(out, parts, container)
+        if len(parts) < found:
+            self.altered += 1
+            self.missing[id(out)] = container.length - len(parts) if is_known else -1
+
+    def _fill_rows(self, out: list[Any], parts: list[Any], container: Container) -> bool:
+        """Fill in lists, or dicts, in all of which nothing needs care; False if it is not so. All loops are C's."""
+        kind = type(parts[0])
+        if kind not in _PLAIN_CONTAINERS or set(map(type, parts)) != {kind} or container.depth + 2 >= MAX_DEPTH:
+            return False
+        if flat_size(_values(parts[0])) < 0:
+            return False
+        count, share = sum(map(len, parts)), self._entries.share()
+        if count > share:
+            kept = len(parts) * share // count
+            if kept < _SMALL:
+                return False
+            self._entries.left += len(parts) - kept
+            del parts[kept:]
+        rows: list[Any] = [part.copy() for part in parts]
+        size = flat_size(list(chain.from_iterable(map(_values, rows))))
+        if size < 0 or (kind is dict and not self._are_harmless(rows)):
+            return False
+        self._count_flat(sum(map(len, rows)), size)
+        out += rows
+        return True
+
+    def _are_harmless(self, rows: list[dict[Any, Any]]) -> bool:
+        """Whether the names in all dicts may be kept: those of the first are judged, and most have the same ones."""
+        names = list(chain.from_iterable(rows))
+        if not _TEXT.issuperset(map(type, names)):
+            return False
+        return all(map(self._redaction.is_harmless, rows[0])) and self._redaction.harmless.issuperset(names)
+
+    def _fill_array(self, out: list[Any], parts: list[Any], container: Container) -> None:
+        least = self._effort.left - self._effort.share()
+        for index, part in enumerate(parts):
+            if self._effort.left <= least:
+                del parts[index:]
+                break
+            self._effort.left -= 1
+            out.append(self._plain(part, out, index, container))
+
+    def _fill_object(self, out: dict[str, Any], pairs: list[Any], container: Container) -> None:
+        least = self._effort.left - self._effort.share()
+        for index, (key, part) in enumerate(pairs):
+            if self._effort.left <= least:
+                del pairs[index:]
+                break
+            self._effort.left -= 1
+            name, is_secret = self._named(key, container.form)
+            if name in out:
+                self.altered += 1
+                if name is not key:  # what was a text all along keeps its place
+                    continue
+            out[name] = REDACTED if is_secret else self._plain(part, out, name, container)
+
+    def _count_flat(self, count: int, size: int) -> None:
+        self._entries.left -= count
+        self.size += size
+
+    def _plain(self, value: Any, home: Any, name: Any, above: Container) -> Any:
+        """A value in its plain form; what has parts is still empty and waits for its turn."""
+        kind = type(value)
+        if kind is str:
+            self.size += len(value)
+            return value
+        if kind in _ATOMS:
+            return value
         try:
-            if value is None or (isinstance(value, bool | str | int | float) and not isinstance(value, enum.Enum)):
-                return self._scalar(value)
-            form = self._form(value)
-            return form if form is not _NO_FORM else self._compound(value)
-        except Exception:  # noqa: BLE001  # a property or an iterator of the host's raised
+            if kind is dict or kind is list:
+                return self._container(form_of(kind), value, home, name, above)
+            return self._in_steps(value, home, name, above)
+        except Exception:  # noqa: BLE001  # whatever the host's types do when they are looked at
             return self._alter(marker(value))
+
+    def _in_steps(self, value: Any, home: Any, name: Any, above: Container) -> Any:
+        self._effort.left -= 1
+        for _ in range(_MOST_STEPS):
+            form = form_of(type(value))
+            if form.verb is SCALAR:
+                return self._scalar(form.read(value), value)
+            if form.verb is OTHER:
+                value = form.read(value)
+            elif form.verb is not NONE:
+                return self._container(form, value, home, name, above)
+            else:
+                other = value if self._convert is None or type(value) is Marker else self._convert(value)
+                if other is value:
+                    return self._alter(form.read(value))
+                value = other
+        return self._alter(marker(value))
+
+    def _scalar(self, plain: Any, value: Any) -> Any:
+        kind = type(plain)
+        if kind is float:
+            return plain if plain - plain == 0 else self._alter(None)
+        if kind is int:
+            self.size += plain.bit_length() * 3 // 10
+            return plain if abs(plain) < self._too_large else self._alter(marker(value))
+        if kind is str:
+            self.size += len(plain)
+            return plain
+        if kind is Later:
+            self.size += plain.size
+            self._effort.left -= _EFFORT_OF_CONTAINER
+            return plain
+        return plain if plain is None or kind is bool else self._alter(marker(value))
+
+    def _container(self, form: Form, value: Any, home: Any, name: Any, above: Container) -> Any:
+        if above.depth + 1 >= MAX_DEPTH:
+            return self._alter("<too deep>")
+        if above.holds(value):
+            return self._alter(marker(value))
+        length = maxsize if form.length is None else form.length(value)
+        if length <= _SMALL and (copy := self._small_copy(value)) is not None:
+            return copy
+        if self._effort.left <= 0:
+            return self._alter("<too much>")
+        self._effort.left -= _EFFORT_OF_CONTAINER
+        out: Any = {} if form.verb is OBJECT else []
+        self._turn += 1
+        rank = above.rank * (min(length, self._most_of_foreign) or 1)
+        waits = Container(rank, above.depth + 1, form, value, length, out, home, name, above)
+        heappush(self._waiting, (rank, self._turn, waits))
+        return out
+
+    def _small_copy(self, value: Any) -> Any:
+        """A copy of a small list or dict in which nothing needs care; None of any other."""
+        if type(value) not in _PLAIN_CONTAINERS:
+            return None
+        copy = value.copy()
+        size = flat_size(_values(copy))
+        if size < 0 or (type(copy) is dict and not self._has_harmless_names(copy)):
+            return None
+        self._count_flat(len(copy), size)
+        self._effort.left -= 1 + len(copy) // 8  # the loops are C's
+        return copy
+
+    def _has_harmless_names(self, values: dict[Any, Any]) -> bool:
+        """Whether all names are known as such; a subclass of str may say that it equals them."""
+        return _TEXT.issuperset(map(type, values)) and self._redaction.harmless.issuperset(values)
+
+    def _named(self, key: Any, form: Form) -> tuple[str, bool]:
+        """A key as it is stored, and whether it is one of a secret."""
+        if type(key) is str and not form.aliases:
+            if key in self._redaction.harmless:
+                return key, False
+            self._effort.left -= _EFFORT_OF_NAME
+            if self._redaction.is_harmless(key):
+                return key, False
+        name, says_less = name_of_key(key)
+        self.altered += says_less
+        self.size += len(name)
+        self._effort.left -= len(name) // _SMALL
+        names = (name, *form.aliases.get(name, ()), *parts_of_key(key))
+        return name, any(map(self._redaction.is_secret, names))
 
     def _alter(self, text: str | None) -> str | None:
         self.altered += 1
         return text
 
-    def _scalar(self, value: Any) -> Any:
-        if isinstance(value, str):
-            return self._text(str.__str__(value))
-        if isinstance(value, float):
-            plain = float.__float__(value)
-            return plain if math.isfinite(plain) else self._alter(None)
-        if isinstance(value, int) and not isinstance(value, bool):
-            str(int.__int__(value))  # Python refuses to write numbers of more than 4,300 digits
-            return int.__int__(value)
-        return value
 
-    def _text(self, text: str) -> str:
-        if len(text) > self._longest_text:
-            text = f"{text[: self._longest_text]}… <{len(text)} characters>"
-            self.altered += 1
-        stored = _UNSTORABLE.sub("\ufffd", text)
-        self.altered += stored != text
-        return stored
-
-    def _form(self, value: Any) -> Any:
-        """A value of a type with a form of its own, in that form."""
-        for kinds, plain in _FORMS:
-            if isinstance(value, kinds):
-                form = plain(value)
-                return self.clean(form) if isinstance(value, enum.Enum) else form
-        return _NO_FORM
-
-    def _compound(self, value: Any) -> Any:
-        if id(value) in self._inside:
-            return self._alter(marker(value))
-        if len(self._inside) >= MAX_DEPTH:
-            return self._alter("<too deep>")
-        self._inside.append(id(value))
-        try:
-            return self._parts(value)
-        finally:
-            self._inside.pop()
-
-    def _parts(self, value: Any) -> Any:
-        if isinstance(value, Mapping):
-            return {self._key(key): self._property(key, part) for key, part in list(value.items())}
-        if isinstance(value, set | frozenset):
-            return [self.clean(part) for part in _in_order(value)]
-        if isinstance(value, Collection):
-            return [self.clean(part) for part in value]
-        names = _field_names(type(value))
-        fields = {name: self._property(name, getattr(value, name)) for name in names}
-        if isinstance(value, msgspec.Struct):
-            return msgspec.structs.replace(value, **fields)  # so that it decides what it leaves out
-        return fields or self._other(value)
-
-    def _property(self, name: Any, value: Any) -> Any:
-        return REDACTED if isinstance(name, str) and self._redaction.is_secret(name) else self.clean(value)
-
-    def _key(self, key: Any) -> str:
-        try:
-            self.altered += not isinstance(key, str | int | float | None)
-            return _UNSTORABLE.sub("\ufffd", str.__str__(key) if isinstance(key, str) else str(key))
-        except Exception:  # noqa: BLE001  # its __str__ is the host's
-            self.altered += 1
-            return marker(key)
-
-    def _other(self, value: Any) -> Any:
-        """What is left: the host's own types, and those that are known by what they can do."""
-        converted = _NO_FORM if self._convert is None else self._convert(value)
-        if converted is not _NO_FORM and converted is not value:
-            return self.clean(converted)
-        for method in ("model_dump", "tolist", "item"):  # of pydantic, and of numpy's arrays and scalars
-            if callable(getattr(type(value), method, None)):
-                return self.clean(getattr(value, method)())
-        if type(value).__name__ == "__proxy__":  # of Django: a text that is translated when it is looked at
-            return self.clean(str(value))
-        return self._alter(marker(value))
+def _values(parts: Any) -> Any:
+    return parts.values() if type(parts) is dict else parts
 
 
-def marker(value: Any) -> str:
-    """What stands for a value that has no form."""
-    return f"<{type(value).__name__}>"
-
-
-def aware(moment: datetime) -> datetime:
-    """A moment with its offset; a naive one is taken as UTC, which the log says once."""
-    global _has_warned
-    if moment.utcoffset() is not None:
-        return moment
-    if not _has_warned:
-        _has_warned = True
-        logger.warning("A datetime without a time zone is taken as UTC; give it one, as in datetime.now(UTC).")
-    return moment.replace(tzinfo=UTC)
-
-
-_has_warned = False
-
-
-def _moment(value: datetime) -> str:
-    text = aware(value).isoformat()
-    return f"{text[:-6]}Z" if text.endswith("+00:00") else text
-
-
-_FORMS: Final[tuple[tuple[Any, Callable[[Any], Any]], ...]] = (
-    (enum.Enum, lambda value: value.value),
-    (datetime, _moment),
-    ((date, time), lambda value: value.isoformat()),
-    (timedelta, lambda value: value.total_seconds()),
-    ((Decimal, UUID), str),
-    ((bytes, bytearray, memoryview), lambda value: msgspec.to_builtins(bytes(value))),
-    (os.PathLike, lambda value: str(os.fspath(value))),
-)
-
-
-def _in_order(values: Collection[Any]) -> Iterable[Any]:
-    """Sets in an order that is the same each time, if their values have one."""
-    try:
-        return sorted(values)
-    except Exception:  # noqa: BLE001  # of different kinds, or of one that does not compare
-        return values
-
-
-def _field_names(kind: type[Any]) -> Iterable[str]:
-    """The fields of a Struct, of an attrs class or of a dataclass."""
-    if hasattr(kind, "__attrs_attrs__"):
-        return [field.name for field in kind.__attrs_attrs__]
-    names: Iterable[str] = getattr(kind, "__struct_fields__", ()) or getattr(kind, "__dataclass_fields__", ())
-    return names
+def _too_large() -> int:
+    """The first integer that is not written: Python itself has a limit, too."""
+    most = get_int_max_str_digits()
+    return 10**most if 0 < most < _MOST_DIGITS else _MOST_INTEGER

@@ -15,6 +15,7 @@ from uuid import UUID
 import msgspec
 
 from ._cleaner import MAX_DEPTH, Cleaner, Convert
+from ._cut import Cut, with_storable_texts
 from ._event import (
     MAX_EVENT_TYPE,
     Event,
@@ -27,13 +28,17 @@ from ._event import (
     checked_user_id,
     utc_moment,
 )
+from ._form import OBJECT, OTHER, UNSTORABLE, marker, storable
+from ._forms import form_of
 from ._redaction import Redaction
 from .exceptions import EventError
 
 _BACKSLASH: Final = ord("\\")
 _WIDE: Final = 10_000  # parts of one value, from which on it is worth a look before it is encoded
 _INT_END: Final = 2**63
-_SHORTEST_CUT: Final = 64  # characters that are left of any text
+_VALUES: Final = frozenset({"event_data", "traits", "user_agent", "referrer"})  # fields that are the host's values
+_MOST_TRIES: Final = 8
+_LEAST_ROOM: Final = 200  # bytes, in which there is something to be cut
 
 # Types whose JSON is exact as msgspec writes it, and which hold nothing else; of floats only those that are finite.
 _EXACT: Final = frozenset({str, int, bool, type(None), Decimal, UUID, date})
@@ -183,21 +188,78 @@ class Encoder:
             return bool(value - value == 0)  # neither NaN nor infinite
         return kind in _EXACT or (kind in _NESTED and self._is_plain(value, depth))
 
-    def _encode_with_care(self, record: msgspec.Struct, data: Any) -> bytes:
-        """Encode part by part; as long as that is too large, with shorter texts."""
-        longest = max(self._max_bytes, _SHORTEST_CUT)
-        while longest >= _SHORTEST_CUT:
-            cleaner = Cleaner(self._redaction, self._convert, longest)
-            fields = {
-                name: cleaner.clean(value) if value is data or isinstance(value, str) else value
-                for name, value in zip(record.__struct_fields__, msgspec.structs.astuple(record), strict=True)
-            }
-            text = msgspec.json.encode(msgspec.structs.replace(record, **fields))
+    def _encode_with_care(self, record: msgspec.Struct, _: Any) -> bytes:
+        """Encode part by part; what is too large, cut.
+
+        Only the host's values are ever another ones afterwards. An id that were another one would be another user.
+        """
+        fixed, values = _parted(record)
+        room = self._max_bytes - len(msgspec.json.encode(fixed))
+        cleaner = Cleaner(self._redaction, self._convert, self._max_bytes)
+        plain = cleaner.clean(values)
+        if cleaner.size <= self._max_bytes and not cleaner.missing:
+            text, count = _encoded(fixed, plain)
             if len(text) <= self._max_bytes:
-                self.altered += cleaner.altered
+                self.altered += cleaner.altered + count
                 return text
-            longest //= 4
-        raise EventError("too_large", f"{len(text)} bytes are more than max_event_bytes={self._max_bytes}")
+        return self._cut(fixed, plain, cleaner, room)
+
+    def _cut(self, fixed: msgspec.Struct, plain: dict[str, Any], cleaner: Cleaner, room: int) -> bytes:
+        """Encode what has to be cut. Sizes are estimates: what is still too large gets less room."""
+        cut = Cut(cleaner.missing)
+        for _ in range(_MOST_TRIES):
+            if room < _LEAST_ROOM:
+                break
+            cut.altered = 0
+            text, count = _encoded(fixed, cut.fit(plain, room))
+            if len(text) <= self._max_bytes:
+                self.altered += cleaner.altered + cut.altered + count
+                return text
+            room = min(room * self._max_bytes // len(text), room - 1) * 19 // 20
+        raise EventError("too_large", f"what is not event_data leaves no room in max_event_bytes={self._max_bytes}")
+
+
+def _parted(record: msgspec.Struct) -> tuple[msgspec.Struct, dict[str, Any]]:
+    """A record without the host's values, and these.
+
+    Raises:
+        EventError: An id or the type of an event has what Postgres cannot store.
+    """
+    fields = msgspec.structs.asdict(record)
+    values = {name: fields[name] for name in _VALUES.intersection(fields) if fields[name] is not None}
+    fixed = {name: _checked(name, part) for name, part in fields.items() if name not in values}
+    return msgspec.structs.replace(record, **fixed, **dict.fromkeys(values, "")), values
+
+
+def _checked(name: str, part: Any) -> Any:
+    """An id or a type, which is stored as it is or not at all; a subclass of str or int as what it is."""
+    if isinstance(part, str):
+        if UNSTORABLE.search(part):
+            raise EventError(
+                "invalid", f"{name} has a NUL character or half of a surrogate pair, which nothing can store"
+            )
+        return str.__str__(part)
+    return int.__int__(part) if isinstance(part, int) and not isinstance(part, bool) else part
+
+
+def _encoded(fixed: msgspec.Struct, plain: dict[str, Any]) -> tuple[bytes, int]:
+    """A record as JSON, and how many texts in it had to be altered for that."""
+    try:
+        text = _encode(msgspec.structs.replace(fixed, **plain))
+        if b"\\u0000" not in text:
+            return text, 0
+    except UnicodeEncodeError:
+        pass
+    stored, count = with_storable_texts(plain)
+    return _encode(msgspec.structs.replace(fixed, **stored)), count
+
+
+def _make(later: Any) -> str:
+    """What the encoder asks for a value that it does not know: there is one kind of it."""
+    return storable(later.whole())
+
+
+_encode = msgspec.json.Encoder(enc_hook=_make).encode
 
 
 def as_object(value: Any) -> Any:
@@ -208,10 +270,8 @@ def as_object(value: Any) -> Any:
     Raises:
         EventError: It is nothing of the kind.
     """
-    kind = type(value)
-    has_fields = any(
-        hasattr(kind, name) for name in ("__struct_fields__", "__attrs_attrs__", "__dataclass_fields__", "model_dump")
-    )
-    if isinstance(value, Mapping) or (has_fields and not isinstance(value, type)):
-        return value
-    raise EventError("invalid", f"event_data and traits are mappings with string keys, not {kind.__name__}")
+    form = form_of(type(value))
+    held = form.read(value) if form.verb is OTHER else value  # by a lazy object
+    if form_of(type(held)).verb is OBJECT:
+        return held
+    raise EventError("invalid", f"event_data and traits are mappings with string keys, not {marker(value)[1:-1]}")

@@ -9,6 +9,8 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
+from ._form import UNSTORABLE
+
 REDACTED: Final = "<redacted>"
 
 DEFAULT_REDACT: Final = (
@@ -34,6 +36,8 @@ DEFAULT_REDACT: Final = (
 )
 
 _MOST_REMEMBERED: Final = 10_000  # names; a host that makes up names must not fill memory with them
+_LONGEST_REMEMBERED: Final = 250  # characters
+_IN_THE_MIDDLE: Final = re.compile(r"\*[^*?\[]+\*")  # patterns that are told without a regular expression: it is slower
 
 
 class Redaction:
@@ -49,19 +53,33 @@ class Redaction:
     def __init__(self, patterns: Iterable[str]) -> None:
         import fnmatch  # not needed by a process that only imports us
 
-        translated = "|".join(fnmatch.translate(_squeezed(pattern)) for pattern in patterns)
-        self._pattern = re.compile(translated or "(?!)")  # of none: nothing
+        squeezed = [_squeezed(pattern) for pattern in patterns]
+        self._words = [pattern[1:-1] for pattern in squeezed if _IN_THE_MIDDLE.fullmatch(pattern)]
+        others = [fnmatch.translate(pattern) for pattern in squeezed if not _IN_THE_MIDDLE.fullmatch(pattern)]
+        self._pattern = re.compile("|".join(others) or "(?!)")  # of none: nothing
         self.harmless: set[str] = set()
+
+    def is_harmless(self, name: str) -> bool:
+        """Whether a property of this name may be kept, and is remembered as such."""
+        if len(name) > _LONGEST_REMEMBERED:
+            return False
+        return name in self.harmless or (not self.is_secret(name) and name in self.harmless)
 
     def is_secret(self, name: str) -> bool:
         """Whether the value of a property of this name is not to be kept."""
         if name in self.harmless:
             return False
-        if self._pattern.match(_squeezed(name)):
+        squeezed = _squeezed(name)
+        if any(word in squeezed for word in self._words) or self._pattern.match(squeezed):
             return True
-        if len(self.harmless) < _MOST_REMEMBERED and type(name) is str:
+        if len(self.harmless) < _MOST_REMEMBERED and _can_be_remembered(name):
             self.harmless.add(name)
         return False
+
+
+def _can_be_remembered(name: str) -> bool:
+    """Whether a dict with this name needs no second look: it can be stored as it is, and takes little memory."""
+    return type(name) is str and len(name) <= _LONGEST_REMEMBERED and not UNSTORABLE.search(name)
 
 
 def _squeezed(name: str) -> str:

@@ -9,7 +9,9 @@ import enum
 import itertools
 import threading
 import uuid
-from collections.abc import Callable
+from array import array
+from collections import UserDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -160,6 +162,97 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "uuid": uuid.uuid4,
     "error": lambda: ValueError("\ud800"),
 }
+
+
+class Endless(Mapping[int, Any]):
+    """A mapping whose items never end, and whose values neither."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, key: int) -> Any:
+        return Endless()
+
+    def __iter__(self) -> Iterator[int]:
+        return itertools.count()
+
+
+class Boundless(Sequence[Any]):
+    """A sequence that says it is larger than the world, and holds more of that kind."""
+
+    def __len__(self) -> int:
+        return 10**18
+
+    def __getitem__(self, index: Any) -> Any:
+        return Boundless()
+
+
+def laughs(width: int, levels: int = 49) -> Any:
+    """The billion laughs: lists that hold the same list again and again."""
+    value: Any = "lol"
+    for _ in range(levels):
+        value = [value] * width
+    return value
+
+
+def dict_laughs() -> Any:
+    """The same of dicts."""
+    value: Any = {}
+    for _ in range(49):
+        value = {"a": value, "b": value}
+    return value
+
+
+def acquaintances() -> Any:
+    """Objects that all know each other."""
+    nodes = [Node(None) for _ in range(12)]
+    for node in nodes:
+        node.other = list(nodes)
+    return nodes
+
+
+LONG = "x" * 5_000_000
+
+HUGE: dict[str, Callable[[], Any]] = {
+    "numbers": lambda: list(range(5_000_000)),
+    "numbers again and again": lambda: [list(range(1_000_000))] * 1000,
+    "set": lambda: set(range(1_000_000)),
+    "range": lambda: range(10**15),
+    "deque": lambda: deque(range(1_000_000)),
+    "array": lambda: array("d", bytes(8_000_000)),
+    "keys": lambda: {f"key{number}": number for number in range(1_000_000)},
+    "keys that are no texts": lambda: {number: number for number in range(1_000_000)},
+    "mapping": lambda: UserDict({number: number for number in range(100_000)}),
+    "objects": lambda: [object()] * 1_000_000,
+    "rows": lambda: [{"x": 1, "y": 2}] * 1_000_000,
+    "rows with care": lambda: [{"x": dt.date(2026, 1, 31)}] * 1_000_000,
+    "empty lists": lambda: [[]] * 1_000_000,
+    "mixed": lambda: [1, "a", None, 2.5, {}] * 500_000,
+    "NaN": lambda: [float("nan")] * 1_000_000,
+    "text": lambda: "x" * 100_000_000,
+    "text of others": lambda: "\N{PARTY POPPER}" * 10_000_000,
+    "NULs": lambda: "\0" * 10_000_000,
+    "half pairs": lambda: "\ud800" * 10_000_000,
+    "texts": lambda: [LONG] * 100_000,
+    "safe texts": lambda: [Text(LONG)] * 100_000,
+    "control characters": lambda: ["\x01" * 300] * 3000,
+    "long keys": lambda: [{LONG: object()}] * 100_000,
+    "bytes": lambda: b"x" * 100_000_000,
+    "bytes again and again": lambda: [b"x" * 5_000_000] * 100_000,
+    "bytearray": lambda: bytearray(10_000_000),
+    "integer": lambda: 10**100_000,
+    "integers": lambda: [10**4200] * 100_000,
+    "decimals": lambda: [decimal.Decimal(10**4000)] * 100_000,
+    "endless mapping": Endless,
+    "boundless sequence": Boundless,
+    "laughs of 2": lambda: laughs(2),
+    "laughs of 10": lambda: laughs(10),
+    "laughs of 1000": lambda: laughs(1000),
+    "laughs of dicts": dict_laughs,
+    "acquaintances": acquaintances,
+}
+"""Values that are too large for any event, some of them without an end."""
+
 
 plain = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary()
 plain |= st.decimals() | st.datetimes() | st.dates() | st.times() | st.timedeltas() | st.uuids()
