@@ -11,7 +11,7 @@ import msgspec
 
 from ._cleaner import MAX_DEPTH, Cleaner, Convert
 from ._cut import Cut, with_storable_texts
-from ._form import OBJECT, OTHER, UNSTORABLE, marker, storable
+from ._form import OBJECT, OTHER, is_storable, marker, storable
 from ._forms import form_of
 from ._redaction import Redaction
 from .exceptions import EventError
@@ -142,7 +142,7 @@ def _parted(record: msgspec.Struct) -> tuple[msgspec.Struct, dict[str, Any]]:
 def _checked(name: str, part: Any) -> Any:
     """An id or a type, which is stored as it is or not at all; a subclass of str or int as what it is."""
     if isinstance(part, str):
-        if UNSTORABLE.search(part):
+        if not is_storable(part):
             raise EventError(
                 "invalid", f"{name} has a NUL character or half of a surrogate pair, which nothing can store"
             )
