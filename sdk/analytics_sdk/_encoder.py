@@ -58,7 +58,7 @@ class Encoder:
             data: The host's values in it, a field of it as well; or None.
 
         Raises:
-            EventError: It is too large, even with its texts cut.
+            EventError: An id cannot be stored, or beside the ids there is no room for data.
         """
         try:
             if data is None or self._is_plain(data):
