@@ -17,8 +17,8 @@ from sys import get_int_max_str_digits, maxsize
 from typing import Any, Final
 
 from ._container import ROOT, Allowance, Container
-from ._flat import flat_size
-from ._form import NONE, OBJECT, OTHER, SCALAR, Form, Later, Marker, marker
+from ._flat import flat_size, kinds_of
+from ._form import ELLIPSIS, NONE, OBJECT, OTHER, SCALAR, Form, Later, Marker, marker
 from ._forms import form_of
 from ._key import name_of_key, parts_of_key
 from ._redaction import REDACTED, Redaction
@@ -29,8 +29,6 @@ _MOST_STEPS: Final = 20  # from a value to another one in its place
 _MOST_DIGITS: Final = 4300
 _MOST_INTEGER: Final = 10**_MOST_DIGITS
 _TEXT: Final = frozenset({str})
-_PLAIN_CONTAINERS: Final = frozenset({list, dict})
-_ATOMS: Final = frozenset({bool, type(None)})
 _EFFORT_OF_CONTAINER: Final = 3  # entries of a list cost as much time
 _EFFORT_OF_NAME: Final = 2
 _SMALL: Final = 64  # entries
@@ -75,12 +73,14 @@ class Cleaner:
             try:
                 self._read(container)
             except Exception:  # noqa: BLE001  # an iterator of the host's raised
-                self._give_up(container, marker(container.value))
+                if container.home[container.name] is container.out:
+                    container.home[container.name] = self._failed(container.value, container.above)
         return plain
 
-    def _give_up(self, container: Container, text: str) -> None:
-        if container.home[container.name] is container.out:
-            container.home[container.name] = self._alter(text)
+    def _failed(self, value: Any, above: Container | None) -> Any:
+        """What stands for a value that raised; the data of an event are an object all the same."""
+        text = self._alter(marker(value))
+        return {ELLIPSIS: text} if above is ROOT else text
 
     def _read(self, container: Container) -> None:
         form, out, is_known = container.form, container.out, container.length < maxsize
@@ -103,7 +103,7 @@ class Cleaner:
     def _fill_rows(self, out: list[Any], parts: list[Any], container: Container) -> bool:
         """Fill in lists, or dicts, in all of which nothing needs care; False if it is not so. All loops are C's."""
         kind = type(parts[0])
-        if kind not in _PLAIN_CONTAINERS or set(map(type, parts)) != {kind} or container.depth + 2 >= MAX_DEPTH:
+        if (kind is not dict and kind is not list) or kinds_of(parts) != {kind} or container.depth + 2 >= MAX_DEPTH:
             return False
         if flat_size(_values(parts[0])) < 0:
             return False
@@ -125,7 +125,7 @@ class Cleaner:
     def _are_harmless(self, rows: list[dict[Any, Any]]) -> bool:
         """Whether the names in all dicts may be kept: those of the first are judged, and most have the same ones."""
         names = list(chain.from_iterable(rows))
-        if not _TEXT.issuperset(map(type, names)):
+        if kinds_of(names) != _TEXT:
             return False
         return all(map(self._redaction.is_harmless, rows[0])) and self._redaction.harmless.issuperset(names)
 
@@ -162,14 +162,14 @@ class Cleaner:
         if kind is str:
             self.size += len(value)
             return value
-        if kind in _ATOMS:
+        if kind is bool or value is None:
             return value
         try:
             if kind is dict or kind is list:
                 return self._container(form_of(kind), value, home, name, above)
             return self._in_steps(value, home, name, above)
         except Exception:  # noqa: BLE001  # whatever the host's types do when they are looked at
-            return self._alter(marker(value))
+            return self._failed(value, above)
 
     def _in_steps(self, value: Any, home: Any, name: Any, above: Container) -> Any:
         self._effort.left -= 1
@@ -224,7 +224,7 @@ class Cleaner:
 
     def _small_copy(self, value: Any) -> Any:
         """A copy of a small list or dict in which nothing needs care; None of any other."""
-        if type(value) not in _PLAIN_CONTAINERS:
+        if type(value) is not dict and type(value) is not list:
             return None
         copy = value.copy()
         size = flat_size(_values(copy))
@@ -236,7 +236,7 @@ class Cleaner:
 
     def _has_harmless_names(self, values: dict[Any, Any]) -> bool:
         """Whether all names are known as such; a subclass of str may say that it equals them."""
-        return _TEXT.issuperset(map(type, values)) and self._redaction.harmless.issuperset(values)
+        return kinds_of(values) <= _TEXT and self._redaction.harmless.issuperset(values)
 
     def _named(self, key: Any, form: Form) -> tuple[str, bool]:
         """A key as it is stored, and whether it is one of a secret."""

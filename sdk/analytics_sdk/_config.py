@@ -48,7 +48,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         flush_interval: Longest time, in seconds, that an event waits for company before it is sent.
         max_batch_events: Most records in one request.
         max_batch_bytes: Most bytes in one request, before gzip.
-        max_event_bytes: Largest event, in bytes of JSON; long texts in a larger one are cut.
+        max_event_bytes: Largest event, in bytes of JSON; the largest values of a larger one are cut.
         max_buffer_events: Most records in memory; further ones go to the spool or are not accepted.
         max_buffer_bytes: Most bytes of them.
         connect_timeout: Seconds to wait for a connection.

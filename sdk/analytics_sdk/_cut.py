@@ -14,9 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from ._flat import are_numbers, flat_size
-from ._form import Later, marker, storable
-
-ELLIPSIS: Final = "…"
+from ._form import ELLIPSIS, Later, marker, storable
 
 _LEAST: Final = 64  # bytes that any entry may have
 _FEWEST: Final = 64  # entries that are shown before the entries themselves are cut

@@ -18,6 +18,7 @@ from ._cleaner import MAX_DEPTH, Cleaner, Convert
 from ._cut import Cut, with_storable_texts
 from ._event import (
     MAX_EVENT_TYPE,
+    MAX_SESSION_ID,
     Event,
     Session,
     User,
@@ -28,21 +29,21 @@ from ._event import (
     checked_user_id,
     utc_moment,
 )
-from ._form import OBJECT, OTHER, UNSTORABLE, marker, storable
+from ._form import OBJECT, OTHER, is_storable, marker, storable
 from ._forms import form_of
 from ._redaction import Redaction
 from .exceptions import EventError
 
 _BACKSLASH: Final = ord("\\")
-_WIDE: Final = 10_000  # parts of one value, from which on it is worth a look before it is encoded
+_LONG: Final = 10_000  # characters of a text that is worth a look before it is encoded
 _INT_END: Final = 2**63
+_LONG_DECIMAL: Final = 256  # bytes of memory, for some 300 digits
 _VALUES: Final = frozenset({"event_data", "traits", "user_agent", "referrer"})  # fields that are the host's values
 _MOST_TRIES: Final = 8
 _LEAST_ROOM: Final = 200  # bytes, in which there is something to be cut
 
 # Types whose JSON is exact as msgspec writes it, and which hold nothing else; of floats only those that are finite.
-_EXACT: Final = frozenset({str, int, bool, type(None), Decimal, UUID, date})
-_NESTED: Final = frozenset({dict, list})
+_EXACT: Final = frozenset({int, bool, type(None), Decimal, UUID, date})
 
 
 class Encoder:
@@ -86,7 +87,7 @@ class Encoder:
         """
         if type(event_type) is not str or not 0 < len(event_type) <= MAX_EVENT_TYPE:
             event_type = checked_event_type(event_type)
-        if session_id is not None:
+        if session_id is not None and (type(session_id) is not str or not 0 < len(session_id) <= MAX_SESSION_ID):
             session_id = checked_session_id(session_id)
         if user_id is not None and (type(user_id) is not int or not 0 <= user_id < _INT_END):
             user_id = checked_user_id(user_id)
@@ -99,16 +100,20 @@ class Encoder:
             if data is None or (type(data) is dict and self.harmless.issuperset(data)):
                 for value in data.values() if data else ():
                     kind = type(value)
-                    if kind not in _EXACT and (kind is not float or value - value):  # NaN and infinity are not 0 less
+                    if kind is str:
+                        if len(value) > _LONG:
+                            break
+                    elif kind not in _EXACT and (kind is not float or value - value):  # NaN less itself is not 0
                         break
                 else:
                     buffers = self._buffers
                     buffer = buffers.pop() if buffers else bytearray()
                     self._encode_into(event, buffer)
                     line = b"" + buffer  # of the very size; what msgspec itself returns keeps half as much again
-                    buffers.append(buffer)
-                    if len(line) <= self._max_bytes and not (_BACKSLASH in line and b"\\u0000" in line):
-                        return line
+                    if len(line) <= self._max_bytes:
+                        buffers.append(buffer)
+                        if not (_BACKSLASH in line and b"\\u0000" in line):
+                            return line
         except Exception:  # noqa: BLE001, S110  # the values are the host's own, and so are their errors
             pass
         return self.encode(event, data)
@@ -164,10 +169,10 @@ class Encoder:
             data: The host's values in it, a field of it as well; or None.
 
         Raises:
-            EventError: It is too large, even with its texts cut.
+            EventError: An id cannot be stored, or beside the ids there is no room for data.
         """
         try:
-            if data is None or (type(data) is dict and self._is_plain(data, MAX_DEPTH)):
+            if data is None or self._is_plain(data):
                 line = b"%b" % msgspec.json.encode(record)
                 if len(line) <= self._max_bytes and not (_BACKSLASH in line and b"\\u0000" in line):
                     return line
@@ -175,18 +180,39 @@ class Encoder:
             pass
         return self._encode_with_care(record, data)
 
-    def _is_plain(self, data: Any, depth: int) -> bool:
-        """Whether msgspec's JSON of a dict or list is exact, every name in it may be kept, and it is not too wide."""
-        if type(data) is dict and not self.harmless.issuperset(data):
-            return False
-        values = data.values() if type(data) is dict else data
-        return depth > 0 and len(values) < _WIDE and all(self._is_plain_value(value, depth - 1) for value in values)
+    def _is_plain(self, data: Any) -> bool:
+        """Whether msgspec's JSON of it is exact, every name in it may be kept, and it is not too much to look at."""
+        left = self._max_bytes
+        level = [data]
+        for _ in range(MAX_DEPTH):
+            inner: list[Any] = []
+            for container in level:
+                left -= self._plain_size(container, left, inner)
+                if left < 0:
+                    return False
+            if not inner:
+                return True
+            level = inner
+        return False
 
-    def _is_plain_value(self, value: Any, depth: int) -> bool:
-        kind = type(value)
-        if kind is float:
-            return bool(value - value == 0)  # neither NaN nor infinite
-        return kind in _EXACT or (kind in _NESTED and self._is_plain(value, depth))
+    def _plain_size(self, container: Any, left: int, inner: list[Any]) -> int:
+        """The least bytes that a dict or a list can take, without those in it, which are added to `inner`.
+
+        More than is left, if anything about it needs care.
+        """
+        size = 2 * len(container)
+        is_kept = type(container) is list or (type(container) is dict and self.harmless.issuperset(container))
+        if not is_kept or size > left:
+            return left + 1
+        for value in container.values() if type(container) is dict else container:
+            kind = type(value)
+            if kind is str:
+                size += len(value)
+            elif kind is dict or kind is list:
+                inner.append(value)
+            elif not _is_short(kind, value):
+                return left + 1
+        return size
 
     def _encode_with_care(self, record: msgspec.Struct, _: Any) -> bytes:
         """Encode part by part; what is too large, cut.
@@ -234,7 +260,7 @@ def _parted(record: msgspec.Struct) -> tuple[msgspec.Struct, dict[str, Any]]:
 def _checked(name: str, part: Any) -> Any:
     """An id or a type, which is stored as it is or not at all; a subclass of str or int as what it is."""
     if isinstance(part, str):
-        if UNSTORABLE.search(part):
+        if not is_storable(part):
             raise EventError(
                 "invalid", f"{name} has a NUL character or half of a surrogate pair, which nothing can store"
             )
@@ -260,6 +286,15 @@ def _make(later: Any) -> str:
 
 
 _encode = msgspec.json.Encoder(enc_hook=_make).encode
+
+
+def _is_short(kind: type, value: Any) -> bool:
+    """Whether a value that holds no others is exact as msgspec writes it, and of a few bytes."""
+    if kind is int:
+        return bool(-_INT_END <= value < _INT_END)
+    if kind is float:
+        return bool(value - value == 0)  # neither NaN nor infinite
+    return kind in _EXACT and (kind is not Decimal or value.__sizeof__() < _LONG_DECIMAL)
 
 
 def as_object(value: Any) -> Any:

@@ -10,6 +10,7 @@ from uuid import UUID
 
 import msgspec
 
+from ._form import is_storable
 from .exceptions import EventError
 
 UserId = int | str | UUID
@@ -91,11 +92,13 @@ def checked_user_id(user_id: UserId) -> int | str:
     """
     if isinstance(user_id, int) and not isinstance(user_id, bool) and -(2**63) <= user_id < 2**64:
         return user_id
-    if isinstance(user_id, str) and 0 < len(user_id) <= MAX_USER_ID:
+    if isinstance(user_id, str) and 0 < len(user_id) <= MAX_USER_ID and is_storable(user_id):
         return user_id
     if isinstance(user_id, UUID):
         return str(user_id)
-    raise EventError("invalid", f"user_id is an integer or a string of 1 to {MAX_USER_ID} characters, not {user_id!r}")
+    raise EventError(
+        "invalid", f"user_id is an integer or a string of 1 to {MAX_USER_ID} characters without NUL, not {user_id!r}"
+    )
 
 
 def checked_session_id(session_id: str) -> str:
@@ -104,9 +107,11 @@ def checked_session_id(session_id: str) -> str:
     Raises:
         EventError: It is no string of 1 to 64 characters.
     """
-    if isinstance(session_id, str) and 0 < len(session_id) <= MAX_SESSION_ID:
+    if isinstance(session_id, str) and 0 < len(session_id) <= MAX_SESSION_ID and is_storable(session_id):
         return session_id
-    raise EventError("invalid", f"session_id is a string of 1 to {MAX_SESSION_ID} characters, not {session_id!r}")
+    raise EventError(
+        "invalid", f"session_id is a string of 1 to {MAX_SESSION_ID} characters without NUL, not {session_id!r}"
+    )
 
 
 def checked_address(address: object) -> str | None:

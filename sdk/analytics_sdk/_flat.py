@@ -10,10 +10,18 @@ _NUMBERS: Final = frozenset({int, float, bool})
 _LARGE: Final = 2**64
 
 
+def kinds_of(parts: Iterable[Any]) -> set[type]:
+    """The types of values; none if there is one among them that cannot be told, as its metaclass does not hash."""
+    try:
+        return set(map(type, parts))
+    except Exception:  # noqa: BLE001
+        return set()
+
+
 def flat_size(parts: Collection[Any]) -> int:
     """A lower bound for the bytes of plain values; -1 if one of them needs care."""
-    kinds = set(map(type, parts))
-    if not kinds <= _FLAT:
+    kinds = kinds_of(parts)
+    if not kinds <= _FLAT or (not kinds and parts):
         return -1
     size = 2 * len(parts)
     if str in kinds:
@@ -25,7 +33,7 @@ def flat_size(parts: Collection[Any]) -> int:
 
 def are_numbers(parts: Collection[Any]) -> bool:
     """Whether all are numbers, finite and of a usual size."""
-    return _NUMBERS.issuperset(map(type, parts)) and are_usual(parts)
+    return _NUMBERS.issuperset(kinds_of(parts)) and are_usual(parts)
 
 
 def are_usual(numbers: Collection[Any]) -> bool:

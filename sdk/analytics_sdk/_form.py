@@ -18,6 +18,8 @@ ARRAY: Final = "array"  # `read(value, most)` gives a list of at most so many pa
 OBJECT: Final = "object"  # `read(value, most)` gives a list of at most so many pairs of key and part
 NONE: Final = "none"  # there is none
 
+ELLIPSIS: Final = "…"  # stands where something is missing
+
 UNSTORABLE: Final = re.compile("[\0\ud800-\udfff]")  # in Postgres, and in UTF-8
 
 _LONGEST_NAME: Final = 100  # characters of a type's name
@@ -62,9 +64,14 @@ class Later(msgspec.Struct, frozen=True):
     marker: str
 
 
+def is_storable(text: str) -> bool:
+    """Whether Postgres and UTF-8 have all of its characters: not NUL, and no half of a surrogate pair."""
+    return "\0" not in text and (text.isascii() or not UNSTORABLE.search(text))
+
+
 def storable(text: str) -> str:
     """The text with U+FFFD, the replacement character, where Postgres or UTF-8 has none."""
-    return text if text.isascii() and "\0" not in text else UNSTORABLE.sub("\ufffd", text)
+    return text if is_storable(text) else UNSTORABLE.sub("\ufffd", text)
 
 
 def marker(value: Any) -> str:

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ._flat import kinds_of
 from ._foreign import Rows, foreign_form, form_by_attributes
 from ._form import ARRAY, NONE, OBJECT, OTHER, SCALAR, Form, Later, Marker, attribute, family, full_name, marker
 
@@ -90,7 +91,7 @@ def _first(parts: Iterable[Any], most: int) -> list[Any]:
 def _first_in_order(parts: Any, most: int) -> list[Any]:
     """The parts of a set, in an order that is the same each time if they are of a type that has one."""
     found = list(islice(parts, most))
-    if len(found) < most and set(map(type, found)) in _IN_ORDER:
+    if len(found) < most and kinds_of(found) in _IN_ORDER:
         found.sort()
     return found
 

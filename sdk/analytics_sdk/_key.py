@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from ._form import OTHER, SCALAR, Later, family, marker, storable
@@ -21,8 +21,16 @@ def name_of_key(key: Any) -> tuple[str, bool]:
 
 
 def parts_of_key(key: Any) -> Iterator[str]:
-    """The parts of a tuple, as texts; none of any other key."""
-    return map(str, _parts(key, 0) if _is_tuple(key) else ())
+    """The parts of a tuple, at any depth, as texts; none of any other key."""
+    return _texts(_parts(key, 0) if _is_tuple(key) else ())
+
+
+def _texts(parts: Iterable[Any]) -> Iterator[str]:
+    for part in parts:
+        if type(part) is tuple:
+            yield from _texts(part)
+        else:
+            yield str(part)
 
 
 def _plain(key: Any, depth: int) -> Any:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from typing import Final
 
-from ._form import UNSTORABLE
+from ._form import is_storable
 
 REDACTED: Final = "<redacted>"
 
@@ -79,7 +79,7 @@ class Redaction:
 
 def _can_be_remembered(name: str) -> bool:
     """Whether a dict with this name needs no second look: it can be stored as it is, and takes little memory."""
-    return type(name) is str and len(name) <= _LONGEST_REMEMBERED and not UNSTORABLE.search(name)
+    return type(name) is str and len(name) <= _LONGEST_REMEMBERED and is_storable(name)
 
 
 def _squeezed(name: str) -> str:

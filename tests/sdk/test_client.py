@@ -347,9 +347,9 @@ def test_what_the_collector_would_refuse_is_refused_at_once(make: Make, unusable
 
 
 def test_too_large_an_event_is_refused(make: Make) -> None:
-    """An event over max_event_bytes for what may not be cut is counted as too_large; the next one is accepted."""
-    client = make(transport=RecordingTransport(), max_event_bytes=380)
-    assert client.track("click", user_id="u" * 255) is None
+    """An event that has no room for data in max_event_bytes is counted as too_large; the next one is accepted."""
+    client = make(transport=RecordingTransport(), max_event_bytes=400)
+    assert client.track("click", {"text": "x" * 500}, user_id="u" * 200) is None
     assert client.track("click", {"text": "x" * 500}) is not None
     assert client.stats().refused == {"too_large": 1}
 

@@ -6,15 +6,20 @@ import dataclasses
 import datetime as dt
 import decimal
 import enum
+import fractions
+import ipaddress
 import json
 import logging
 import pathlib
 import re
+import threading
 import time
 import uuid
-from collections import OrderedDict, UserDict, deque
-from collections.abc import Callable, Iterable
+from array import array
+from collections import ChainMap, OrderedDict, UserDict, UserString, deque
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from types import MappingProxyType
 from typing import Any
 
 import attrs
@@ -452,3 +457,242 @@ def test_encoding_in_many_threads() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(work, range(8)))
+
+
+# What the types of hosts do when they are looked at
+
+
+class Meta(type):
+    """A metaclass that answers nothing."""
+
+    def __instancecheck__(cls, value: object) -> bool:
+        raise RuntimeError("instance?")
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError(name)
+
+    def __hash__(cls) -> int:
+        raise RuntimeError("hash")
+
+
+class Hostile(metaclass=Meta):
+    """Raises whatever is asked."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+class Impostor:
+    """Says that it is a dict."""
+
+    @property
+    def __class__(self) -> Any:
+        raise AssertionError("asked for its class")
+
+
+class Liar(Sequence[int]):
+    """Has a length that is none, and raises in the middle."""
+
+    def __len__(self) -> int:
+        return -5
+
+    def __getitem__(self, index: Any) -> int:
+        if index == 2:
+            raise RuntimeError("in the middle")
+        return int(index)
+
+
+class Unequal:
+    """Raises when it is compared or hashed."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("equal?")
+
+
+class Unspoken(str):
+    """Its text is no text."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return 5  # type: ignore[return-value]
+
+
+class Greedy:
+    """Takes the rest of the stack, or of memory."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __fspath__(self) -> str:
+        raise self.error
+
+
+class Zone(dt.tzinfo):
+    """A zone that does not know its offset."""
+
+    def utcoffset(self, _: dt.datetime | None) -> dt.timedelta:
+        """Raises."""
+        raise LookupError("no offset")
+
+
+@dataclasses.dataclass
+class Unset:
+    """A field of it was deleted."""
+
+    gone: int = dataclasses.field(init=False)
+    kept: int = 1
+
+
+class Lazy(list[int]):
+    """A list that reads itself in its own way."""
+
+    def __iter__(self) -> Any:
+        return iter([7])
+
+
+class Own(dict[str, int]):
+    """A dict that lists itself in its own way."""
+
+    def items(self) -> Any:
+        """Something else."""
+        return [("own", 7)]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected", "altered"),
+    [
+        (Liar(), "<Liar>", 1),
+        (Unspoken("text"), "text", 0),
+        ({Unspoken("key"): 1}, {"key": 1}, 0),
+        (Greedy(RecursionError), "<Greedy>", 1),
+        (Greedy(MemoryError), "<Greedy>", 1),
+        (dt.datetime(2026, 1, 31, tzinfo=Zone()), "<datetime>", 1),
+        (dt.time(12, tzinfo=Zone()), "<time>", 1),
+        (dt.time(12, tzinfo=dt.UTC), "12:00:00+00:00", 0),
+        (dt.datetime(1, 1, 1, tzinfo=dt.timezone(dt.timedelta(hours=14))), "0001-01-01T00:00:00+14:00", 0),
+        (Unset(), {"gone": "<AttributeError>", "kept": 1}, 1),
+        (Lazy([1, 2]), [7], 0),
+        (Own(a=1), {"own": 7}, 0),
+        (UserString("text"), "text", 0),
+        (ChainMap({"a": 1}, {"b": 2}), {"b": 2, "a": 1}, 0),
+        (OrderedDict(a=1).keys(), ["a"], 0),
+        (MappingProxyType({"a": 1}), {"a": 1}, 0),
+        (array("i", [1, 2]), [1, 2], 0),
+        (memoryview(b"abcd")[::2], "YWM=", 0),
+        (fractions.Fraction(1, 3), "1/3", 0),
+        (1 + 2j, "(1+2j)", 0),
+        (decimal.Decimal("sNaN"), "sNaN", 0),
+        (decimal.Decimal("-Infinity"), "-Infinity", 0),
+        (decimal.Decimal("1E+400"), "1E+400", 0),
+        (ipaddress.ip_address("::1"), "::1", 0),
+        ([-(10**4299)], [-(10**4299)], 0),
+        ([10**4300], ["<int>"], 1),
+        (True, True, 0),
+        (int, "<type>", 1),
+        ({1: "a", "1": "b"}, {"1": "b"}, 1),
+        ({"1": "b", 1: "a"}, {"1": "b"}, 1),
+        ({"a\0": 1, "a\ufffd": 2}, {"a\ufffd": 2}, 2),
+        ({b"name": 1, Word.YES: 2, dt.date(2026, 1, 31): 3}, {"name": 1, "yes": 2, "2026-01-31": 3}, 0),
+        ({uuid.UUID(ID): 1, decimal.Decimal("1.0"): 2}, {ID: 1, "1.0": 2}, 0),
+        ({("a", (1, b"b")): 1}, {"('a', (1, 'b'))": 1}, 1),
+        ({frozenset(): 1, "k" * 2000: 2}, {"<frozenset>": 1, f"{'k' * 1000}… <2000 characters>": 2}, 2),
+        ({"a": Struct}, {"a": "<StructMeta>"}, 1),
+    ],
+)
+def test_what_is_odd_has_a_form_too(value: Any, expected: Any, altered: int) -> None:
+    """Whatever a value does or is, it becomes this JSON, its neighbours stay, and it is counted."""
+    encoder = Encoder()
+    assert read(encode({"before": 1, "value": value, "after": [2]}, encoder)) == {
+        "before": 1,
+        "value": expected,
+        "after": [2],
+    }
+    assert encoder.altered == altered
+
+
+@pytest.mark.parametrize("name", ["Hostile", "Impostor", "Unequal"])
+def test_what_answers_nothing_is_not_asked(name: str) -> None:
+    """Objects that raise whatever is asked of them, or of their class, become markers."""
+    made = {"Hostile": Hostile, "Impostor": Impostor, "Unequal": Unequal}
+    encoder = Encoder()
+    stored = read(encode({"before": 1, "value": [made[name]()], "after": 2}, encoder))
+    assert stored == {"before": 1, "value": [f"<{name}>"], "after": 2}
+    assert encoder.altered == 1
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_the_end_of_the_process_passes_through(error: type[BaseException]) -> None:
+    """Ctrl-C and exit() are no matter of values."""
+    with pytest.raises(error):
+        encode([Greedy(error)])
+
+
+def test_dicts_that_change_meanwhile() -> None:
+    """Another thread that changes what is encoded costs nothing but its own values."""
+    shared: dict[Any, Any] = {"at": NOW, "list": [{1}, "x"]}
+    done = threading.Event()
+
+    def change() -> None:
+        number = 0
+        while not done.is_set():
+            number += 1
+            shared[f"key {number % 50}"] = {number: [number]}
+            shared["list"].append({number})
+            shared.pop(f"key {(number + 25) % 50}", None)
+            del shared["list"][5:]
+
+    thread = threading.Thread(target=change)
+    thread.start()
+    try:
+        for _ in range(500):
+            stored = read(encode({"shared": shared, "beside": [1, {2}]}))
+            assert stored["beside"] == [1, [2]]
+            assert stored["shared"]["at"] == "2026-01-31T12:00:00Z"
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_where_the_stack_ends() -> None:
+    """A host that has used up the stack gets no exception, and JSON."""
+
+    def deeper() -> bytes:
+        try:
+            return deeper()
+        except RecursionError:
+            return encode({"at": NOW, "value": deep(20)})
+
+    assert type(read(deeper())) is dict
+
+
+def test_data_that_cannot_be_read_cost_no_event() -> None:
+    """What is an object by its type and raises is an object in the event, too."""
+
+    class Failing(Own):
+        def items(self) -> Any:
+            raise RuntimeError("no items")
+
+    text = line(Failing(a=1))
+    assert read(bytes(records.event(text, NOW).event_data)) == {"…": "<Failing>"}
+
+
+def test_classes_without_number_do_not_fill_memory() -> None:
+    """What is known of types has a bound."""
+    for number in range(3000):
+        encode([type(f"Made{number}", (), {})()])
+    assert len(_forms._known) <= _forms._MOST_REMEMBERED
+    assert read(encode([dt.date(2026, 1, 31), {1}])) == ["2026-01-31", [1]]
+
+
+def test_the_hosts_function_cannot_go_on_for_ever() -> None:
+    """An `encoder=` that makes ever new values comes to an end, with a marker."""
+
+    def again(value: Any) -> Any:
+        return [Opaque(), Opaque()] if type(value) is Opaque else Opaque()
+
+    encoder = Encoder(convert=again)
+    assert read(encode({"a": object(), "b": 1}, encoder))["b"] == 1
+    assert read(encode({"a": object()}, Encoder(convert=lambda _: object()))) == {"a": "<object>"}

@@ -54,7 +54,7 @@ def test_user_ids_go_over_the_wire_as_they_are(user_id: Any, sent: Any) -> None:
     assert [json.loads(line)["user_id"] for line in lines] == [sent] * 3
 
 
-@pytest.mark.parametrize("user_id", ["", "x" * 256, True, 1.5, 2**64, -(2**63) - 1, b"ann", object()])
+@pytest.mark.parametrize("user_id", ["", "x" * 256, True, 1.5, 2**64, -(2**63) - 1, b"ann", object(), "a\0", "\ud800"])
 def test_other_user_ids_are_refused(user_id: Any) -> None:
     """An id that would not be the same user again is refused with the reason."""
     with pytest.raises(EventError, match="user_id") as caught:
@@ -62,11 +62,19 @@ def test_other_user_ids_are_refused(user_id: Any) -> None:
     assert caught.value.reason == "invalid"
 
 
-@pytest.mark.parametrize("session_id", ["", "x" * 65, 7, None, b"s"])
+@pytest.mark.parametrize("session_id", ["", "x" * 65, 7, None, b"s", "s\0", "\udfff"])
 def test_other_session_ids_are_refused(session_id: Any) -> None:
     """A session id that the column cannot hold is refused with the reason."""
     with pytest.raises(EventError, match="session_id") as caught:
         _event.checked_session_id(session_id)
+    assert caught.value.reason == "invalid"
+
+
+@pytest.mark.parametrize("event_type", ["a\0b", "\ud800", "ü\udfff"])
+def test_types_that_cannot_be_stored_are_refused(event_type: str) -> None:
+    """The type of an event is stored as it is or not at all: another one would be counted among those."""
+    with pytest.raises(EventError, match="event_type") as caught:
+        ENCODER.event(ID, event_type, NOW, None, None, None, {"a": 1})
     assert caught.value.reason == "invalid"
 
 

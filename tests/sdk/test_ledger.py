@@ -72,9 +72,9 @@ EVENTS: dict[str, tuple[str, dict[str, Any]]] = {
     "blocked by a firewall": ("poison", {}),
     "malformed": ("malformed", {}),
     "invalid": ("", {}),
-    "too large": ("click", {str(number): number for number in range(500)}),
+    "cut to size": ("click", {str(number): number for number in range(500)}),
 }
-UNACCEPTABLE = {"invalid", "too large"}
+UNACCEPTABLE = {"invalid"}
 
 
 @attrs.define

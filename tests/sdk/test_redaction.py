@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import json
+from collections import UserDict
+from datetime import UTC, datetime
 from typing import Any
 
+import attrs
+import msgspec
 import pytest
 
+from analytics_sdk._encoder import Encoder
 from analytics_sdk._redaction import DEFAULT_REDACT, Redaction
 from analytics_sdk.testing import RecordingTransport
 from tests.sdk.conftest import Make
@@ -92,3 +99,75 @@ def test_patterns_of_the_hosts_own_take_the_place_of_ours(make: Make, transport:
     client.track("signup", {"E-Mail": "ann@example.org", "password_hint": "x"})
     client.flush()
     assert transport.events[0]["event_data"] == {"E-Mail": "<redacted>", "password_hint": "x"}
+
+
+@dataclasses.dataclass
+class Login:
+    """A dataclass of the host's."""
+
+    password: str
+    name: str = "ann"
+
+
+@attrs.define
+class Card:
+    """An attrs class of the host's."""
+
+    cvv: str
+
+
+class Wire(msgspec.Struct, rename={"word": "password", "api_key": "k"}):
+    """A Struct with other names on the wire: one hides a secret, the other tells one."""
+
+    word: str
+    api_key: str
+
+
+class Key(enum.Enum):
+    """Keys of the host's."""
+
+    TOKEN = "token"
+
+
+class Name(str):
+    """A subclass of str."""
+
+    __slots__ = ()
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {b"password": SECRET},
+        {Key.TOKEN: SECRET},
+        {Name("API-Key"): SECRET},
+        {("password", 1): SECRET},
+        {("a", ("token",)): SECRET},
+        {1: {b"token": [SECRET]}},
+        Login(SECRET),
+        Card(SECRET),
+        Wire(SECRET, SECRET),
+        UserDict({"token": {"deep": SECRET}}),
+        [{"a": 1, "b": 2}] * 3 + [{"pwd": SECRET}],
+        [{"pwd": SECRET}] * 3,
+        {"rows": [[{"a": [{"cookie": SECRET, "at": datetime(2026, 1, 31, tzinfo=UTC)}]}]]},
+    ],
+)
+def test_names_of_all_kinds_are_redacted(value: Any) -> None:
+    """Whatever a key or a field is, at any depth, its stored form and its own name decide."""
+    encoder = Encoder(redaction=Redaction(DEFAULT_REDACT))
+    for _ in range(2):
+        text = encoder.event("e", "login", datetime(2026, 1, 31, tzinfo=UTC), None, None, None, {"value": value})
+        assert SECRET.encode() not in text
+        assert b"<redacted>" in text
+
+
+def test_names_that_are_long_are_not_remembered() -> None:
+    """Nothing of megabytes stays in memory, and judging it takes no time."""
+    redaction = Redaction(DEFAULT_REDACT)
+    encoder = Encoder(redaction=redaction)
+    encoder.event("e", "t", datetime(2026, 1, 31, tzinfo=UTC), None, None, None, {"k" * 5_000_000: 1})
+    assert redaction.harmless == set()
