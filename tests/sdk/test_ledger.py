@@ -379,9 +379,13 @@ class Host(RuleBasedStateMachine):
         self.books.lost |= gone
 
     @precondition(lambda self: not self.life.is_over)
-    @rule(name=st.sampled_from(["plain", "big", "malformed"]), count=st.integers(0, 6), end=st.sampled_from(
-        ["is killed", "flushes and is killed", "closes"]))  # fmt: skip
-    def fork(self, name: str, count: int, end: str) -> None:
+    @rule(
+        name=st.sampled_from(["plain", "big", "malformed"]),
+        count=st.integers(0, 6),
+        end=st.sampled_from(["is killed", "flushes and is killed", "closes"]),
+        is_well=st.booleans(),
+    )
+    def fork(self, **what: Any) -> None:
         """Fork; the child has an account of its own, and what it makes of the world is told through a pipe."""
         reader, writer = os.pipe()
         with warnings.catch_warnings():
@@ -389,7 +393,7 @@ class Host(RuleBasedStateMachine):
             pid = os.fork()
         if pid == 0:
             os.close(reader)
-            self.live_as_child(writer, name, count, end)
+            self.live_as_child(writer, **what)
         os.close(writer)
         with os.fdopen(reader, "rb") as told:
             outcome = pickle.loads(told.read())
@@ -397,10 +401,10 @@ class Host(RuleBasedStateMachine):
         assert not isinstance(outcome, str), outcome
         self.books, self.collector.stored, self.collector.settled, self.collector.refusable = outcome
 
-    def live_as_child(self, writer: int, name: str, count: int, end: str) -> None:
+    def live_as_child(self, writer: int, **what: Any) -> None:
         """The whole life of a child."""
         try:
-            self.do_as_child(name, count, end)
+            self.do_as_child(**what)
             collector = self.collector
             outcome: object = (self.books, collector.stored, collector.settled, collector.refusable)
         except BaseException:
@@ -409,8 +413,10 @@ class Host(RuleBasedStateMachine):
             told.write(pickle.dumps(outcome))
         os._exit(0)
 
-    def do_as_child(self, name: str, count: int, end: str) -> None:
-        """Begin with nothing, track, and end."""
+    def do_as_child(self, name: str, count: int, end: str, is_well: bool) -> None:
+        """Begin with nothing, track, and end, perhaps with a collector that has recovered."""
+        if is_well:
+            self.collector.be_healthy()
         before = self.life
         self.life = Life(before.clients, list(before.closed), in_trouble=before.in_trouble)
         self.collector.told.clear()
@@ -483,6 +489,7 @@ class Host(RuleBasedStateMachine):
         assert (stats.delivered, stats.duplicate, stats.rejected) == (
             told["accepted"], told["duplicates"], told["rejected"])  # fmt: skip
         assert self.life.rejects == stats.rejected + stats.dropped.get("refused", 0)
+        assert not self.collector.was_pressed
         assert self.collector.stored <= self.books.accepted
         assert self.books.given_up <= self.collector.settled | self.collector.refusable
 
