@@ -26,7 +26,7 @@ class Collector:
             patience=settings.database_patience_seconds,
         )
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
-        self.committer = Committer(self.database)
+        self.committer = Committer(self.database, patience=settings.database_patience_seconds)
         self.partitions = PartitionKeeper(self.database)
 
     def attach(self, app: flask.Flask) -> None:
