@@ -208,7 +208,7 @@ class Committer:
             numbers = users.number(connection, user_ids(items))
             return writer.write(connection, items, numbers, may_be_stored=may_be_stored)
 
-        return self._database.run(work)
+        return self._database.run(work, pipelined=len(items) <= writer.FEW)
 
     def _bisect(self, entries: Sequence[Entry]) -> None:
         """Store all that Postgres takes; halves that it refuses are halved again, until a record stands alone."""

@@ -1,6 +1,7 @@
-"""Rows of `analytics_event` in the binary format of COPY: made here at a microsecond each, and read as quickly there.
+"""Rows of `analytics_event` as Postgres takes them: JSON for an INSERT of a few, the binary format of COPY for many.
 
-The format is documented at COPY, "Binary Format", those of the values are what their types' receive functions take.
+The latter is made here at a microsecond a row, and read as quickly there; it is documented at COPY, "Binary Format",
+and the values are what their types' receive functions take.
 """
 
 from __future__ import annotations
@@ -49,8 +50,35 @@ def microseconds(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
+class _JsonRow(msgspec.Struct, gc=False):
+    event_id: str
+    created_at: datetime
+    user_id: int | None
+    session_id: str
+    event_type: str
+    event_data: msgspec.Raw
+    ip_address: str | None
+
+
+def as_json(rows: Iterable[EventRow]) -> str:
+    """Rows as `writer.insert_events` and `writer.insert_missing_events` take them."""
+    return msgspec.json.encode([_json_row(row.user_id, row.record) for row in rows]).decode()
+
+
+def _json_row(user_id: int | None, record: EventRecord) -> _JsonRow:
+    return _JsonRow(
+        record.event_id,
+        record.created_at,
+        user_id,
+        record.session_id or "",
+        record.event_type,
+        record.event_data,
+        record.ip_address,
+    )
+
+
 def copied(rows: Iterable[EventRow]) -> bytes:
-    """Rows as `writer.copy_events` and `writer.stage_events` take them."""
+    """Rows as `writer.copy_events` takes them."""
     return b"".join([_HEADER, *map(_row, rows), _TRAILER])
 
 

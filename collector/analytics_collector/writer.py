@@ -1,7 +1,8 @@
 """Writes items into Postgres, inside the transaction it is given.
 
 Sessions first: their row locks are what makes claims exact, and they tell whose the anonymous events are. Then the
-events, by COPY into the very table, as nearly all of them are new. Profiles last, by what was really new.
+events, straight into the table, as nearly all of them are new: many by COPY, a few by INSERT, which a pipeline sends
+together with what follows. Profiles last, by what was really new.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter, itemgetter
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from .batch import Item, Reject, SessionRow, fold_sessions, number_of
 from .db import Connection
 from .deltas import Delta, Deltas
-from .event_rows import EventRow, Key, copied, key_of, microseconds
+from .event_rows import EventRow, Key, as_json, copied, key_of, microseconds
 from .records import EventRecord, UserRecord
 from .sql import load
+
+FEW: Final = 100
+"""So many events at most are inserted, in a pipeline; more are copied, which costs less an event and more to begin."""
 
 Owners = Mapping[str, int | None]
 
@@ -95,12 +99,15 @@ def _once_each(rows: Sequence[EventRow]) -> list[EventRow]:
 
 
 def _store_events(connection: Connection, rows: Sequence[EventRow], *, may_be_stored: bool) -> set[Key] | None:
-    statement = "writer.stage_events" if may_be_stored else "writer.copy_events"
-    with connection.cursor() as cursor, cursor.copy(load(statement)) as copy:
-        copy.write(copied(rows))
-    if not may_be_stored:
+    if may_be_stored:
+        found = connection.execute(load("writer.insert_missing_events"), {"events": as_json(rows)})
+        return {_key(*row) for row in found}
+    if len(rows) <= FEW:
+        connection.execute(load("writer.insert_events"), {"events": as_json(rows)})
         return None
-    return {_key(*row) for row in connection.execute(load("writer.insert_events"))}
+    with connection.cursor() as cursor, cursor.copy(load("writer.copy_events")) as copy:
+        copy.write(copied(rows))
+    return None
 
 
 def _key(event_id: uuid.UUID, created_at: datetime) -> Key:
