@@ -22,7 +22,7 @@ class Collector:
         self.settings = settings
         self.database = Database(
             settings.database_url,
-            connections=settings.threads,
+            connections=settings.connections,
             patience=settings.database_patience_seconds,
         )
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
