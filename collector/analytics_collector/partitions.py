@@ -30,9 +30,9 @@ def make_ahead(connection: Connection, now: datetime, months: int = MONTHS_AHEAD
     return [partition_name(first) for first in firsts if _make_if_missing(connection, first)]
 
 
-def attached(connection: Connection) -> dict[str, str]:
-    """The names of all months' partitions, oldest first, and what their bounds say about their rows."""
-    return dict(connection.execute(load("partitions.attached")).fetchall())
+def attached(connection: Connection) -> list[str]:
+    """The names of all months' partitions, oldest first."""
+    return [name for (name,) in connection.execute(load("partitions.attached"))]
 
 
 def partition_name(month: datetime) -> str:
