@@ -164,7 +164,9 @@ def rebuild() -> None:
 
 
 def _verify(connection: Connection) -> list[profiles.WrongProfile]:
-    with click.progressbar(length=1, label="Counting", file=sys.stderr) as bar:  # only shown on a terminal
+    if not sys.stderr.isatty():
+        return profiles.verify(connection)
+    with click.progressbar(length=1, label="Counting", file=sys.stderr) as bar:
 
         def show(done: int, total: int) -> None:
             bar.length = total

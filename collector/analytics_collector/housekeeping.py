@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import attrs
 import psycopg
@@ -150,9 +150,9 @@ def run(connection: Connection, job: Job, settings: Settings, now: datetime | No
     try:
         connection.execute(load("housekeeping.start"), name)
         began = time.monotonic()
-        outcome, failed = _outcome(connection, job, settings, now or datetime.now(UTC))
-        _put_down(connection, job, outcome, failed=failed)
-        return Run(job.name, outcome, failed, time.monotonic() - began)
+        outcome, error = _outcome(connection, job, settings, now or datetime.now(UTC))
+        _put_down(connection, job, outcome, error)
+        return Run(job.name, outcome, error is not None, time.monotonic() - began)
     finally:
         if not connection.closed:
             connection.execute(load("housekeeping.unlock_job"), name)
@@ -172,26 +172,35 @@ def run_by_hand(connection: Connection, job: Job, settings: Settings) -> Run:
     return done
 
 
-def _outcome(connection: Connection, job: Job, settings: Settings, now: datetime) -> tuple[str, bool]:
-    """What the job says it did, or why it failed; and whether it failed."""
+def _outcome(connection: Connection, job: Job, settings: Settings, now: datetime) -> tuple[str, Exception | None]:
+    """What the job says it did; or that it failed, and by which error."""
     try:
-        return job.work(connection, now, settings), False
+        return job.work(connection, now, settings), None
     except psycopg.Error as error:
         if connection.closed:
             raise
-        return f"failed: {str(error).partition(chr(10))[0]}", True
+        return f"failed: {_first_line(error)}", error
     except CollectorError as error:
-        return f"failed: {error}", True
-    except Exception as error:  # a job's bug is no reason for the others not to run
-        logger.exception("The job %s has a bug", job.name)
-        return f"failed: {error!r}", True
+        return f"failed: {error}", error
+    except Exception as error:  # noqa: BLE001  # a job's bug is no reason for the others not to run
+        return f"failed: {error!r}", error
 
 
-def _put_down(connection: Connection, job: Job, outcome: str, *, failed: bool) -> None:
-    parameters = {"name": job.name, "outcome": outcome, "failed": failed}
+def _put_down(connection: Connection, job: Job, outcome: str, error: Exception | None) -> None:
+    parameters = {"name": job.name, "outcome": outcome, "failed": error is not None}
     row = connection.execute(load("housekeeping.finish"), parameters).fetchone()
-    if failed and row == (1,):  # once per incident
-        logger.warning("The job %s %s. It is tried again, less and less often.", job.name, outcome)
+    if error is not None and row == (1,):  # once per incident
+        is_bug = not isinstance(error, psycopg.Error | CollectorError)
+        logger.warning(
+            "The job %s %s. It is tried again, less and less often.",
+            job.name,
+            outcome,
+            exc_info=error if is_bug else None,
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 class Housekeeper:
@@ -259,7 +268,7 @@ class Housekeeper:
             logger.warning("Housekeeping has to wait: %s", _reason(error))
 
 
-def _reason(error: psycopg.Error | CollectorError) -> Any:
+def _reason(error: psycopg.Error | CollectorError) -> str:
     if isinstance(error, psycopg.Error) and fault_of(error) == "unmigrated":
         return "the tables are those of another version; run `analytics-collector migrate`"
-    return str(error).partition("\n")[0]
+    return _first_line(error)

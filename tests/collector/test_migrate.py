@@ -184,7 +184,7 @@ def test_keys_and_indexes(connection: Connection, table: str) -> None:
 def indexes_of(connection: Connection, table: str, *, unique: bool) -> list[str]:
     """The columns of each index of a table."""
     rows = connection.execute(
-        "SELECT substring(pg_get_indexdef(indexrelid) FROM '[(](.*)[)]') AS columns FROM pg_index"
+        "SELECT substring(pg_get_indexdef(indexrelid) FROM '[(]([^)]*)[)]') AS columns FROM pg_index"
         " WHERE indrelid = %s::regclass AND indisunique = %s ORDER BY indisprimary DESC, columns",
         [table, unique],
     )

@@ -102,10 +102,9 @@ def test_the_edge_of_a_month(aged: Connection) -> None:
 
 
 def test_what_becomes_of_profiles(aged: Connection) -> None:
-    """Counts and first event move to what is left; a user of whom nothing is left has no profile."""
-    for created_at, user_id in [
-        ("2024-08-01", 1), ("2024-10-03", 1), ("2024-11-02", 1), ("2024-08-02", 2), ("2020-01-01", 3), ("2024-11-01", 4),
-    ]:  # fmt: skip
+    """Counts and first event are those of what is left; without anything left there is no profile."""
+    told = {1: ("2024-08-01", "2024-10-03", "2024-11-02"), 2: ("2024-08-02",), 3: ("2020-01-01",), 4: ("2024-11-01",)}
+    for user_id, created_at in [(user_id, day) for user_id, days in told.items() for day in days]:
         store(aged, f"{created_at}T00:00:00Z", user_id)
     profiles.rebuild(aged)
     retention.drop_old_partitions(aged, NOW, 30)
