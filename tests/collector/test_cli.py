@@ -189,7 +189,7 @@ def invoke(*arguments: str, dsn: str | None = None) -> Result:
         ["housekeeping", "--list"],
         ["keys", "list"],
         ["keys", "create", "--kind", "read", "x"],
-    ],  # fmt: skip
+    ],
 )
 def test_a_command_without_a_database_says_what_to_do(arguments: list[str]) -> None:
     """Without ANALYTICS_DATABASE_URL every command says so in one sentence, with both ways out."""

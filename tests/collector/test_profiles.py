@@ -139,13 +139,13 @@ def test_all_parts_are_added_up(connection: Connection) -> None:
     assert profiles.verify(connection) == []
 
 
-def test_verify_is_one_moment(settings: Settings, committer: Committer, connection: Connection) -> None:
+def test_verify_is_one_moment(committer: Committer, connection: Connection) -> None:
     """What is committed while it counts is in no part of it; and nobody waits for it."""
     commit(committer, events=[event(0, "s", 1)])
     written: list[int] = []
 
     def write(done: int, _: int) -> None:
-        written.append(commit(committer, events=[event(done, f"s{done}", 1, created_at=at(done))]).accepted)
+        written.append(commit(committer, events=[event(done, f"s{done}", 1)]).accepted)
 
     assert profiles.verify(connection, write) == []
     assert sum(written) == len(written) > 1
