@@ -32,6 +32,7 @@ _MINUTE: Final = 60
 _HOUR: Final = 60 * _MINUTE
 _FIRST_RETRY: Final = 30  # seconds after a first failure; doubles with each further one
 _LONGEST_TICK: Final = 5.0  # seconds between two looks at what is due
+_KEEPALIVES: Final = {"keepalives_idle": 15, "keepalives_interval": 5, "keepalives_count": 3}  # seconds, seconds, tries
 _PATIENCE: Final = 60.0  # seconds that somebody who runs a job by hand waits for another runner
 
 
@@ -249,7 +250,7 @@ class Housekeeper:
 
     def _look(self) -> None:
         """Become the one housekeeper if there is none, and stay it until something is wrong."""
-        with contextlib.closing(connect(self._settings.database_url, autocommit=True)) as connection:
+        with contextlib.closing(connect(self._settings.database_url, autocommit=True, **_KEEPALIVES)) as connection:
             is_it, *_ = connection.execute(load("housekeeping.become")).fetchone() or (False,)
             while is_it and not self._stopping.is_set():
                 self._do_what_is_due(connection)

@@ -239,7 +239,9 @@ def test_somebody_who_reads_for_long(full_dsn: str, full: Connection, monkeypatc
     assert (in_default(full), leftovers(full)) == (0, [])
 
 
-def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str]) -> None:
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str], rows: int) -> None:
     """Meanwhile every event is stored once and seen once, profiles are exact, and no writer waits for 100 ms."""
     start = datetime(2024, 1, 15, tzinfo=UTC)
 
@@ -253,7 +255,7 @@ def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str]) -> Non
         dsn = new_database()
         with psycopg.connect(dsn, autocommit=True) as connection:
             migrate.apply(connection, NOW)
-            fill(connection, 9, 20_000)
+            fill(connection, 9, rows)
             with bystanders(dsn, make) as writer:
                 overflow.empty(connection, NOW)
             assert writer.stored > 10

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import psycopg
 import pytest
 
 from analytics_collector import migrate, partitions, profiles, retention
-from analytics_collector.db import Connection
+from analytics_collector.committer import Committer
+from analytics_collector.db import Connection, Database
 from analytics_collector.exceptions import HousekeepingError
-from tests.collector.batches import Fields, event
+from tests.collector.batches import Fields, commit, event
 from tests.collector.bystanders import LONGEST_PAUSE, bystanders, calmly
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
@@ -177,7 +181,37 @@ def test_old_rejects_go(aged: Connection) -> None:
     assert retention.trim_rejects(aged, NOW, 30) == "forgot 0 rejects"
 
 
-def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str]) -> None:
+def test_a_writer_of_rejects_beside_it(aged_dsn: str, aged: Connection) -> None:
+    """While old rejects go, even ones that are refused again at this moment, no writer waits for 100 ms."""
+
+    def refused(number: int) -> Fields:
+        return event(number, created_at=f"the {number}th of yesterday")
+
+    def attempt() -> float:
+        aged.execute("DELETE FROM analytics_reject")
+        with contextlib.closing(Database(aged_dsn)) as database:
+            committer = Committer(database)
+            for start in range(0, 6000, 1000):
+                commit(committer, events=[refused(number) for number in range(start, start + 1000)])
+            aged.execute("UPDATE analytics_reject SET received_at = '2024-01-01'")
+            longest = 0.0
+            with ThreadPoolExecutor(1) as threads:
+                trimming = threads.submit(retention.trim_rejects, aged, NOW, 30)
+                for number in range(0, 6000, 50):
+                    began = time.monotonic()
+                    commit(committer, events=[refused(number)])
+                    longest = max(longest, time.monotonic() - began)
+                assert trimming.result() == "forgot 6000 rejects"
+        return longest
+
+    longest = calmly(attempt)
+    print(f"longest pause of a writer: {longest * 1000:.0f} ms")
+    assert longest < LONGEST_PAUSE
+
+
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("rows", [12_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
+def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str], rows: int) -> None:
     """Profiles are exact at every moment meanwhile, whether rows are old or new; no writer waits for 100 ms."""
 
     def make(number: int) -> Fields:
@@ -190,7 +224,7 @@ def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str]) -> Non
         dsn = new_database()
         with psycopg.connect(dsn, autocommit=True) as connection:
             make_tables(connection)
-            fill(connection, 12_000)
+            fill(connection, rows)
             with bystanders(dsn, make, may_forget=True) as writer:
                 retention.drop_old_partitions(connection, NOW, 30)
             assert writer.stored > 10
