@@ -22,6 +22,7 @@ from flask.testing import FlaskClient
 from analytics_collector import embedded, keys, migrate
 from analytics_collector.app import create_app
 from analytics_collector.config import Settings
+from analytics_collector.housekeeping import Housekeeper
 from tests.programs import Collector, run_collector
 
 WRITE_KEY = "write-key-of-the-tests"
@@ -60,6 +61,14 @@ def _let_nobody_run_postgres(config: pytest.Config) -> None:
     os.environ["ANALYTICS_POSTGRES_BIN"] = str(copy / programs.relative_to(wheel.parent))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_housekeeping() -> Iterator[None]:
+    """Applications in this process do not end the sessions that a test looks at, nor keep a connection open."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Housekeeper, "start", lambda _: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def folder() -> Iterator[Path]:
     """A folder for the session that every user can enter, as Postgres does not run as root."""
@@ -92,7 +101,7 @@ def dsn(migrated_dsn: str) -> str:
     """A database with our tables and keys, and no rows."""
     with psycopg.connect(migrated_dsn, autocommit=True) as connection:
         # DELETE and not TRUNCATE, which makes new files of every table and index: 1 ms instead of 48.
-        for table in ("event", "session", "useranalyticsprofile", "user", "reject"):
+        for table in ("event", "session", "useranalyticsprofile", "user", "reject", "job"):
             connection.execute(f"DELETE FROM analytics_{table}")
     return migrated_dsn
 

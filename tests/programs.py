@@ -76,8 +76,9 @@ class Collector:
 
 @contextlib.contextmanager
 def run_collector(dsn: str, *, workers: int = 2, **environ: str) -> Iterator[Collector]:
-    """A real collector behind gunicorn, with the configuration that `serve` uses."""
-    settings = {"ANALYTICS_DATABASE_URL": dsn, "ANALYTICS_WORKERS": str(workers), **environ}
+    """A real collector behind gunicorn, with the configuration that `serve` uses, and without housekeeping."""
+    quiet = {"ANALYTICS_HOUSEKEEPING_SECONDS": "0"}
+    settings = {"ANALYTICS_DATABASE_URL": dsn, "ANALYTICS_WORKERS": str(workers), **quiet, **environ}
     configuration = ("--config", "python:analytics_collector.gunicorn_config")
     with gunicorn("analytics_collector.app:create_app()", settings, *configuration) as (url, process):
         wait_until(lambda: _answers(f"{url}/readyz"), what="the collector being ready")

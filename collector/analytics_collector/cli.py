@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import attrs
@@ -14,6 +15,7 @@ from . import dev as development
 from . import keys as registry
 from . import migrate as migrations
 from . import profiles, serve
+from .cli_housekeeping import housekeeping_command
 from .config import Settings
 from .db import Connection, connect, fault_of
 from .exceptions import CollectorError
@@ -45,6 +47,7 @@ def main() -> None:
     """  # noqa: D301  # click wants a backspace there, not a backslash
 
 
+main.add_command(housekeeping_command)
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
 
 
@@ -142,7 +145,7 @@ def revoke_key(name: str) -> None:
 def verify(context: click.Context, as_json: bool) -> None:
     """Compare every profile with the rows; exit code 1 if one differs. Writing may go on meanwhile."""
     with _connect() as connection:
-        wrong = profiles.verify(connection)
+        wrong = _verify(connection)
     if as_json:
         click.echo(_json({"wrong": [attrs.asdict(profile) for profile in wrong]}))
     else:
@@ -158,6 +161,18 @@ def rebuild() -> None:
     with _connect() as connection:
         mended = profiles.rebuild(connection)
     click.echo(f"{mended} profiles were mended.")
+
+
+def _verify(connection: Connection) -> list[profiles.WrongProfile]:
+    if not sys.stderr.isatty():
+        return profiles.verify(connection)
+    with click.progressbar(length=1, label="Counting", file=sys.stderr) as bar:
+
+        def show(done: int, total: int) -> None:
+            bar.length = total
+            bar.update(done - bar.pos)
+
+        return profiles.verify(connection, show)
 
 
 def _connect() -> Connection:

@@ -10,7 +10,7 @@ from .auth import Doorkeeper
 from .committer import Committer
 from .config import Settings
 from .db import Database
-from .partitions import PartitionKeeper
+from .housekeeping import Housekeeper
 
 _EXTENSION: Final = "analytics_collector"
 
@@ -27,11 +27,12 @@ class Collector:
         )
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
         self.committer = Committer(self.database, patience=settings.database_patience_seconds)
-        self.partitions = PartitionKeeper(self.database)
+        self.housekeeper = Housekeeper(settings)
 
     def attach(self, app: flask.Flask) -> None:
         """Make this the collector of an application."""
         app.extensions[_EXTENSION] = self
+        app.before_request(self.housekeeper.start)
 
     @classmethod
     def current(cls) -> Collector:

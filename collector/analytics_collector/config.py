@@ -24,6 +24,15 @@ def _number(default: int) -> Any:
     return attrs.field(default=default, validator=_positive)
 
 
+def _not_negative(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
+    if value < 0:
+        raise ConfigError(f"{_variable(attribute.name)} must be zero or above, not {value}")
+
+
+def _number_or_zero(default: int) -> Any:
+    return attrs.field(default=default, validator=_not_negative)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """How this collector runs.
@@ -37,6 +46,11 @@ class Settings:
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
+        housekeeping_seconds: How often a process looks whether another one does the housekeeping, in seconds; with 0
+            none does it.
+        session_idle_seconds: How long nothing happens in a session before it is ended, in seconds.
+        retention_days: How long events and sessions are kept, in days, rounded up to whole months; 0 is for ever.
+        reject_retention_days: How long refused records are kept, in days.
     """
 
     database_url: str = ""
@@ -47,6 +61,10 @@ class Settings:
     max_body_bytes: int = _number(8 * 1024 * 1024)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)
+    housekeeping_seconds: int = _number_or_zero(20)
+    session_idle_seconds: int = _number(1800)
+    retention_days: int = _number_or_zero(0)
+    reject_retention_days: int = _number(30)
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -5,6 +5,7 @@ CollectorError
 ├── EmbeddedPostgresError    the development Postgres cannot run here
 ├── MigrationError           the database and the migration files disagree
 ├── KeyRegistryError         a key cannot be created or revoked
+├── HousekeepingError        a job cannot be done now; it is tried again
 ├── RecordError              one record is refused; its neighbours are stored
 └── RequestError             the whole request is answered with an error status
     ├── MalformedError       400
@@ -37,6 +38,10 @@ class MigrationError(CollectorError):
 
 class KeyRegistryError(CollectorError):
     """A key cannot be created or revoked."""
+
+
+class HousekeepingError(CollectorError):
+    """A job of the housekeeping cannot be done now; it is tried again later."""
 
 
 class RecordError(CollectorError):

@@ -32,7 +32,6 @@ def post_events() -> flask.Response:
     now = datetime.now(UTC)
     batch = native.parse(body, now)
     verdict = collector.committer.commit(batch, key.name)
-    collector.partitions.look_ahead(now)
     return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
 
 

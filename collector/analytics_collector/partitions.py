@@ -9,8 +9,8 @@ from typing import Final
 import psycopg
 from psycopg import sql as composed
 
-from .db import Connection, Database
-from .exceptions import UnavailableError
+from . import short_lock
+from .db import Connection
 from .sql import load
 
 MONTHS_AHEAD: Final = 3
@@ -18,45 +18,26 @@ MONTHS_AHEAD: Final = 3
 logger = logging.getLogger("analytics_collector")
 
 
-class PartitionKeeper:
-    """Makes the coming months' partitions, the first time it is asked in a month.
-
-    A missing partition costs nobody an event, so failing is a warning and is tried again a minute later.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._next_look: datetime | None = None
-
-    def look_ahead(self, now: datetime) -> None:
-        """Make what is missing, if this month has not been looked at yet."""
-        if self._next_look is not None and now < self._next_look:
-            return
-        self._next_look = month_after(now, 1)
-        try:
-            self._database.run(lambda connection: make_ahead(connection, now))
-        except (psycopg.Error, UnavailableError) as error:
-            self._next_look = datetime.fromtimestamp(now.timestamp() + 60, UTC)
-            logger.warning("The coming months' partitions could not be made, will try again: %s", error)
-
-
 def make_ahead(connection: Connection, now: datetime, months: int = MONTHS_AHEAD) -> list[str]:
-    """Make the partitions of this month and of those to come.
+    """Make the partitions of this month and of those to come; writers wait for some milliseconds at each of them.
 
-    A month of which the DEFAULT partition has rows already is left to it.
+    A month of which the DEFAULT partition has rows already is left to it, until `overflow.empty` moves them.
 
     Returns:
         The names of the new partitions.
     """
-    made = []
-    with connection.transaction():
-        connection.execute(load("partitions.lock"))
-        for ahead in range(months + 1):
-            first, last = month_after(now, ahead), month_after(now, ahead + 1)
-            name = f"analytics_event_{first:%Y_%m}"
-            if connection.execute(load("partitions.exists"), {"name": name}).fetchone() == (False,):
-                made += [name] * _make(connection, name, first, last)
-    return made
+    firsts = [month_after(now, ahead) for ahead in range(months + 1)]
+    return [partition_name(first) for first in firsts if _make_if_missing(connection, first)]
+
+
+def attached(connection: Connection) -> list[str]:
+    """The names of all months' partitions, oldest first."""
+    return [name for (name,) in connection.execute(load("partitions.attached"))]
+
+
+def partition_name(month: datetime) -> str:
+    """The name of the partition of the month that this moment is in."""
+    return f"analytics_event_{month.astimezone(UTC):%Y_%m}"
 
 
 def month_after(now: datetime, months: int) -> datetime:
@@ -66,14 +47,33 @@ def month_after(now: datetime, months: int) -> datetime:
     return datetime(count // 12, count % 12 + 1, 1, tzinfo=UTC)
 
 
-def _make(connection: Connection, name: str, first: datetime, last: datetime) -> bool:
-    statement = composed.SQL(load("partitions.make")).format(
-        partition=composed.Identifier(name), first=composed.Literal(first), last=composed.Literal(last)
-    )
-    try:
-        with connection.transaction():
-            connection.execute(statement)
-    except psycopg.errors.CheckViolation:  # the DEFAULT partition has rows of this month
-        logger.warning("Rows of %s are in the DEFAULT partition and stay there", name)
+def _make_if_missing(connection: Connection, first: datetime) -> bool:
+    name = partition_name(first)
+    if _is_attached(connection, name):
         return False
+    try:
+        return short_lock.hold(connection, lambda: _make(connection, name, first))
+    except psycopg.errors.CheckViolation:  # the DEFAULT partition has rows of this month
+        logger.warning("Rows of %s are in the DEFAULT partition; housekeeping moves them", name)
+    except psycopg.errors.DuplicateTable:
+        logger.warning("There is a table %s already that is no partition; it is left alone", name)
+    return False
+
+
+def _make(connection: Connection, name: str, first: datetime) -> bool:
+    connection.execute(load("partitions.lock"))
+    if _is_attached(connection, name):  # another maker was faster
+        return False
+    connection.execute(load("short_lock.timeout"))
+    for statement in ("partitions.make", "partitions.attach"):
+        filled = composed.SQL(load(statement)).format(
+            partition=composed.Identifier(name),
+            first=composed.Literal(first),
+            last=composed.Literal(month_after(first, 1)),
+        )
+        connection.execute(filled)
     return True
+
+
+def _is_attached(connection: Connection, name: str) -> bool:
+    return connection.execute(load("partitions.is_attached"), {"name": name}).fetchone() == (True,)

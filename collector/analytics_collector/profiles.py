@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import attrs
+from psycopg import sql as composed
+from psycopg.pq import TransactionStatus
 
 from .db import Connection
 from .sql import load
+
+Progress = Callable[[int, int], None]
+
+
+def _untold(_done: int, _total: int) -> None:
+    """Nobody watches."""
 
 
 @attrs.frozen
@@ -22,12 +32,19 @@ class WrongProfile:
     counted: tuple[object, ...] | None
 
 
-def verify(connection: Connection) -> list[WrongProfile]:
-    """Compare every profile with the rows, in one snapshot: writing may go on meanwhile."""
-    return [
-        WrongProfile(row[0], _present(row[1:5]), _present(row[5:9]))
-        for row in connection.execute(load("profiles.verify"))
-    ]
+def verify(connection: Connection, progress: Progress = _untold) -> list[WrongProfile]:
+    """Compare every profile with the rows, in one snapshot: writing may go on meanwhile.
+
+    Args:
+        connection: Best not inside a transaction, whose snapshot may be older than housekeeping's last move of rows.
+        progress: Told, after each part of the tables, how many blocks of how many have been counted.
+    """
+    outermost = connection.info.transaction_status == TransactionStatus.IDLE
+    with connection.transaction():
+        if outermost:
+            connection.execute(load("profiles.isolate"))
+        connection.execute(load("profiles.hold"))
+        return _compare(connection, progress)
 
 
 def rebuild(connection: Connection) -> int:
@@ -38,10 +55,29 @@ def rebuild(connection: Connection) -> int:
     """
     with connection.transaction():
         connection.execute(load("profiles.lock"))
-        wrong = verify(connection)
+        wrong = _compare(connection, _untold)
         if wrong:
             connection.execute(load("profiles.rebuild"), {"user_ids": [profile.user_id for profile in wrong]})
     return len(wrong)
+
+
+def _compare(connection: Connection, progress: Progress) -> list[WrongProfile]:
+    connection.execute(load("profiles.tally"))
+    _tally_parts(connection, progress)
+    connection.execute(load("profiles.tally_sessions"))
+    found = connection.execute(load("profiles.compare")).fetchall()
+    connection.execute(load("profiles.forget_tally"))
+    return [WrongProfile(row[0], _present(row[1:5]), _present(row[5:9])) for row in found]
+
+
+def _tally_parts(connection: Connection, progress: Progress) -> None:
+    parts = connection.execute(load("profiles.parts")).fetchall()
+    done, total = 0, sum(blocks for _, blocks in parts)
+    for part, blocks in parts:
+        statement = composed.SQL(load("profiles.tally_events")).format(part=composed.SQL(part))
+        connection.execute(statement)
+        done += blocks
+        progress(done, total)
 
 
 def _present(columns: tuple[object, ...]) -> tuple[object, ...] | None:

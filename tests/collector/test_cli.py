@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import pty
 import signal
 import socket
 import subprocess
@@ -179,7 +180,16 @@ def invoke(*arguments: str, dsn: str | None = None) -> Result:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["serve"], ["migrate"], ["verify"], ["rebuild"], ["keys", "list"], ["keys", "create", "--kind", "read", "x"]],
+    [
+        ["serve"],
+        ["migrate"],
+        ["verify"],
+        ["rebuild"],
+        ["housekeeping"],
+        ["housekeeping", "--list"],
+        ["keys", "list"],
+        ["keys", "create", "--kind", "read", "x"],
+    ],
 )
 def test_a_command_without_a_database_says_what_to_do(arguments: list[str]) -> None:
     """Without ANALYTICS_DATABASE_URL every command says so in one sentence, with both ways out."""
@@ -191,7 +201,7 @@ def test_a_command_without_a_database_says_what_to_do(arguments: list[str]) -> N
     )
 
 
-@pytest.mark.parametrize("arguments", [["migrate"], ["verify"], ["rebuild"], ["keys", "list"]])
+@pytest.mark.parametrize("arguments", [["migrate"], ["verify"], ["rebuild"], ["housekeeping"], ["keys", "list"]])
 def test_a_command_without_postgres_says_so(arguments: list[str]) -> None:
     """If Postgres does not answer, every command says so in one sentence that shows no password."""
     ended = invoke(*arguments, dsn="postgresql://ada:secret@127.0.0.1:1/x")
@@ -201,7 +211,8 @@ def test_a_command_without_postgres_says_so(arguments: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["verify"], ["rebuild"], ["keys", "list"], ["keys", "create", "--kind", "read", "x"]]
+    "arguments",
+    [["verify"], ["rebuild"], ["housekeeping"], ["keys", "list"], ["keys", "create", "--kind", "read", "x"]],
 )
 def test_a_command_before_migrate_says_so(new_database: Callable[[], str], arguments: list[str]) -> None:
     """On a database without our tables every command names the one to run first."""
@@ -267,6 +278,20 @@ def test_verify_finds_and_rebuild_mends(client: FlaskClient, connection: psycopg
     assert invoke("verify", dsn=dsn).exit_code == 0
     mended = connection.execute("SELECT * FROM analytics_useranalyticsprofile ORDER BY user_id").fetchall()
     assert mended == right
+
+
+def test_verify_shows_how_far_it_is(dsn: str) -> None:
+    """On a terminal there is a bar that ends at 100%, on stderr; the result alone is on stdout."""
+    ours, theirs = pty.openpty()
+    try:
+        environ = {**os.environ, "ANALYTICS_DATABASE_URL": dsn, "TERM": "xterm"}
+        command = [*COMMAND, "verify"]
+        ended = subprocess.run(command, env=environ, stdout=subprocess.PIPE, stderr=theirs, timeout=60, check=True)
+        assert ended.stdout == b"Every profile is exact.\n"
+        assert b"100%" in os.read(ours, 65536)
+    finally:
+        os.close(ours)
+        os.close(theirs)
 
 
 def commands(group: click.Group, *words: str) -> Iterator[tuple[tuple[str, ...], click.Command]]:

@@ -146,14 +146,16 @@ KEYS = {
     "analytics_user": ["id", "external_id"],
     "analytics_reject": ["reject_id"],
     "analytics_key": ["name", "sha256"],
+    "analytics_job": ["name"],
 }
 INDEXES = {
     "analytics_event": ["session_id, event_type", "user_id, created_at"],
-    "analytics_session": ["id", "user_id, started_at"],
+    "analytics_session": ["id", "started_at, session_id", "user_id, started_at"],
     "analytics_useranalyticsprofile": ["id"],
     "analytics_user": [],
     "analytics_reject": ["received_at"],
     "analytics_key": [],
+    "analytics_job": [],
 }
 
 
@@ -182,7 +184,7 @@ def test_keys_and_indexes(connection: Connection, table: str) -> None:
 def indexes_of(connection: Connection, table: str, *, unique: bool) -> list[str]:
     """The columns of each index of a table."""
     rows = connection.execute(
-        "SELECT substring(pg_get_indexdef(indexrelid) FROM '[(](.*)[)]') AS columns FROM pg_index"
+        "SELECT substring(pg_get_indexdef(indexrelid) FROM '[(]([^)]*)[)]') AS columns FROM pg_index"
         " WHERE indrelid = %s::regclass AND indisunique = %s ORDER BY indisprimary DESC, columns",
         [table, unique],
     )

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from analytics_collector import migrate, partitions
 from analytics_collector.committer import Committer
 from analytics_collector.db import Connection, Database
-from analytics_collector.partitions import PartitionKeeper, month_after
+from analytics_collector.partitions import month_after
 from tests.collector.batches import commit, event
 
 NOVEMBER = datetime(2024, 11, 15, 12, tzinfo=UTC)
@@ -104,12 +104,12 @@ def test_made_again_nothing_is_new(november: Connection) -> None:
 def test_a_month_that_default_has_rows_of(
     november: Connection, database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Such a month stays in DEFAULT, with a warning; its neighbours are made and its events are taken, once."""
+    """Such a month stays in DEFAULT for now, with a warning; its neighbours are made and its events are taken, once."""
     march = "2025-03-15T00:00:00+00:00"
     first, second = (event(n, "s", created_at=march) for n in range(2))
     commit(Committer(database), events=[first])
     assert partitions.make_ahead(november, NOVEMBER + timedelta(days=61)) == ["analytics_event_2025_04"]
-    assert "Rows of analytics_event_2025_03 are in the DEFAULT partition and stay there" in caplog.text
+    assert "Rows of analytics_event_2025_03 are in the DEFAULT partition; housekeeping moves them" in caplog.text
     verdict = commit(Committer(database), events=[first, second])
     assert (verdict.accepted, verdict.duplicates) == (1, 1)
     assert november.execute("SELECT count(*) FROM analytics_event_default").fetchone() == (2,)
@@ -148,32 +148,11 @@ def test_events_come_in_while_partitions_are_made(november_dsn: str, november: C
     assert november.execute("SELECT count(*) FROM analytics_event").fetchone() == (108,)
 
 
-def test_the_keeper_looks_once_a_month(november: Connection, database: Database) -> None:
-    """What it has made it does not look for again until the month is over."""
-    keeper = PartitionKeeper(database)
-    keeper.look_ahead(NOVEMBER)
-    november.execute("DROP TABLE analytics_event_2025_02")
-    for day in (15, 16, 30):
-        keeper.look_ahead(NOVEMBER.replace(day=day, hour=23))
-        assert months(november)[-1] == "2025_01"
-    keeper.look_ahead(datetime(2024, 12, 1, tzinfo=UTC))
-    assert months(november)[-2:] == ["2025_02", "2025_03"]
-
-
-def test_the_keeper_tries_again_after_a_failure(
-    new_database: Callable[[], str], caplog: pytest.LogCaptureFixture
-) -> None:
-    """If it cannot make them it warns, lets the event pass, and tries again a minute later, not before."""
-    dsn = new_database()
-    with contextlib.closing(Database(dsn)) as database, psycopg.connect(dsn, autocommit=True) as connection:
-        keeper = PartitionKeeper(database)
-        keeper.look_ahead(NOVEMBER)
-        assert "partitions could not be made, will try again" in caplog.text
-        migrate.apply(connection, datetime(2020, 1, 1, tzinfo=UTC))
-        keeper.look_ahead(NOVEMBER + timedelta(seconds=59))
-        assert "2024_11" not in months(connection)
-        keeper.look_ahead(NOVEMBER + timedelta(seconds=60))
-        assert "2024_11" in months(connection)
+def test_a_table_that_is_no_partition(november: Connection, caplog: pytest.LogCaptureFixture) -> None:
+    """A table of a month that somebody has detached is left alone, with a warning; the others are made."""
+    november.execute("ALTER TABLE analytics_event DETACH PARTITION analytics_event_2024_12")
+    assert partitions.make_ahead(november, NOVEMBER + timedelta(days=30)) == ["analytics_event_2025_03"]
+    assert "There is a table analytics_event_2024_12 already that is no partition" in caplog.text
 
 
 @given(now=st.datetimes(timezones=st.just(UTC)).filter(lambda now: now.year < 9900), count=st.integers(0, 500))

@@ -6,6 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -114,6 +115,41 @@ def test_users_without_anything_left_are_no_difference(histories: None, connecti
         "SELECT DISTINCT total_sessions, total_events, first_seen, last_seen FROM analytics_useranalyticsprofile"
     )
     assert rows.fetchall() == [(0, 0, None, None)]
+
+
+def test_verify_tells_how_far_it_is(histories: None, connection: Connection) -> None:
+    """Part by part it says how many blocks of how many are counted; in the end that is all of them."""
+    told: list[tuple[int, int]] = []
+    profiles.verify(connection, lambda done, total: told.append((done, total)))
+    parts = connection.execute("SELECT count(*) FROM pg_partition_tree('analytics_event') WHERE isleaf").fetchone()
+    assert (len(told),) == parts
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert {total for _, total in told} == {told[-1][0]}
+
+
+def test_all_parts_are_added_up(connection: Connection) -> None:
+    """A user's rows in several partitions, DEFAULT among them, are one history."""
+    connection.execute(
+        "INSERT INTO analytics_event (user_id, session_id, event_type, created_at)"
+        " SELECT 7, '', 'x', now() + n * interval '25 days' FROM generate_series(-3, 3) AS n"
+    )
+    assert profiles.rebuild(connection) == 1
+    row = connection.execute("SELECT total_events, last_seen - first_seen FROM analytics_useranalyticsprofile")
+    assert row.fetchone() == (7, timedelta(days=150))
+    assert profiles.verify(connection) == []
+
+
+def test_verify_is_one_moment(committer: Committer, connection: Connection) -> None:
+    """What is committed while it counts is in no part of it; and nobody waits for it."""
+    commit(committer, events=[event(0, "s", 1)])
+    written: list[int] = []
+
+    def write(done: int, _: int) -> None:
+        written.append(commit(committer, events=[event(done, f"s{done}", 1)]).accepted)
+
+    assert profiles.verify(connection, write) == []
+    assert sum(written) == len(written) > 1
+    assert profiles.verify(connection) == []
 
 
 def test_mending_while_writers_write(committer: Committer, connection: Connection) -> None:

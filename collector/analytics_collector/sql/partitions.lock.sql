@@ -1,2 +1,2 @@
--- partitions.lock: one maker at a time; and rather give up than make writers queue behind us for a lock.
+-- partitions.lock: one maker at a time; another one waits up to two seconds for it.
 SELECT set_config('lock_timeout', '2s', true), pg_advisory_xact_lock(7270418223042)

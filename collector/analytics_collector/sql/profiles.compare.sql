@@ -1,4 +1,4 @@
--- profiles.verify: the profiles that differ from the rows, in one statement and so in one snapshot.
+-- profiles.compare: the profiles that differ from what was tallied.
 WITH counted AS (
     SELECT
         user_id,
@@ -6,17 +6,7 @@ WITH counted AS (
         SUM(events)::bigint AS total_events,
         MIN(first_seen) AS first_seen,
         MAX(last_seen) AS last_seen
-    FROM (
-        SELECT user_id, 0 AS sessions, count(*) AS events, MIN(created_at) AS first_seen, MAX(created_at) AS last_seen
-        FROM analytics_event
-        WHERE user_id IS NOT NULL
-        GROUP BY user_id
-        UNION ALL
-        SELECT user_id, count(*), 0, NULL, NULL
-        FROM analytics_session
-        WHERE user_id IS NOT NULL
-        GROUP BY user_id
-    ) AS rows_of_users
+    FROM profile_tally
     GROUP BY user_id
 )
 SELECT

@@ -1,0 +1,46 @@
+"""A lock that stops writers is asked for patiently and held briefly.
+
+Whoever waits for such a lock makes everybody behind it wait as well. So each try waits 50 ms at most, and the next
+one comes after a pause in which all others go on.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+import psycopg
+
+from .db import Connection
+from .sql import load
+
+_TRIES: Final = 40
+_LONGEST_PAUSE: Final = 1.0  # seconds
+
+_T = TypeVar("_T")
+
+
+def hold(connection: Connection, work: Callable[[], _T]) -> _T:
+    """Do `work` in a transaction in which no lock is waited for longer than 50 ms; again if that was not enough.
+
+    Args:
+        connection: Autocommitting, or inside a transaction of which this becomes a part.
+        work: Takes its locks and is done within some tens of milliseconds.
+
+    Raises:
+        psycopg.errors.LockNotAvailable: Somebody held on to the table through all tries, about half a minute.
+    """
+    for number in range(1, _TRIES):
+        try:
+            return _once(connection, work)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            time.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 1.5**number))
+    return _once(connection, work)
+
+
+def _once(connection: Connection, work: Callable[[], _T]) -> _T:
+    with connection.transaction():
+        connection.execute(load("short_lock.timeout"))
+        return work()

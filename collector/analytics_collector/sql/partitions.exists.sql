@@ -1,2 +1,0 @@
--- partitions.exists
-SELECT to_regclass(%(name)s) IS NOT NULL

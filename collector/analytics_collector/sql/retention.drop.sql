@@ -1,0 +1,2 @@
+-- retention.drop
+DROP TABLE {partition}

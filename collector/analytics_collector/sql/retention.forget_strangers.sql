@@ -1,0 +1,11 @@
+-- retention.forget_strangers: some of the rows in DEFAULT that are no user's.
+DELETE FROM analytics_event_default AS e
+USING (
+    SELECT event_id, created_at
+    FROM analytics_event_default
+    WHERE user_id IS NULL AND created_at < %(before)s
+    ORDER BY created_at
+    LIMIT %(most)s
+    FOR UPDATE SKIP LOCKED
+) AS chosen
+WHERE e.event_id = chosen.event_id AND e.created_at = chosen.created_at
