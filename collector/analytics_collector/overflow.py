@@ -120,7 +120,8 @@ def _copy(connection: Connection) -> int:
     file, blocks = _one(connection, "overflow.file")
     for block in range(0, blocks, _BLOCKS_AT_A_TIME):
         window = {"first": f"({block},0)", "last": f"({block + _BLOCKS_AT_A_TIME},0)"}
-        connection.execute(load("overflow.copy"), window)
+        with short_lock.gently():
+            connection.execute(load("overflow.copy"), window)
     return int(file)
 
 

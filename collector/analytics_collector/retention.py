@@ -94,7 +94,7 @@ def _forget_some(
     connection: Connection, statement: composed.Composed, user_id: int, before: datetime
 ) -> tuple[int, list[int]]:
     parameters = {"user_id": user_id, "before": before, "most": _EVENTS_AT_A_TIME}
-    with connection.transaction():
+    with short_lock.gently(), connection.transaction():
         rows, users = connection.execute(statement, parameters).fetchone() or (0, [])
         if users:
             # Another statement, so that its snapshot is from after the profiles were locked.
@@ -111,7 +111,7 @@ def _forget_sessions(connection: Connection, before: datetime) -> int:
     """Go through all sessions once, in windows of their key; returns how many were forgotten."""
     after, forgotten = "", 0
     while until := _next_session(connection, after):
-        with connection.transaction():
+        with short_lock.gently(), connection.transaction():
             window = {"after": after, "until": until, "before": before}
             row = connection.execute(load("retention.forget_sessions"), window).fetchone()
             assert row is not None  # it counts

@@ -1,4 +1,4 @@
-"""A lock that stops writers is asked for patiently and held briefly.
+"""Manners towards writers: a lock that stops them is asked for patiently and held briefly, and long work takes rests.
 
 Whoever waits for such a lock makes everybody behind it wait as well. So each try waits 50 ms at most, and the next
 one comes after a pause in which all others go on.
@@ -6,9 +6,10 @@ one comes after a pause in which all others go on.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 import psycopg
@@ -38,6 +39,14 @@ def hold(connection: Connection, work: Callable[[], _T]) -> _T:
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
             time.sleep(random.uniform(0.5, 1) * min(_LONGEST_PAUSE, 0.05 * 1.5**number))
     return _once(connection, work)
+
+
+@contextlib.contextmanager
+def gently() -> Iterator[None]:
+    """Rest after a step of long work for as long as it took: half of the disk and the processors is for others."""
+    began = time.monotonic()
+    yield
+    time.sleep(time.monotonic() - began)
 
 
 def _once(connection: Connection, work: Callable[[], _T]) -> _T:

@@ -32,6 +32,7 @@ class Writer:
         may_forget: Whether events go meanwhile, so that one that is sent again may be new.
         stored: Events that were answered for.
         longest: Seconds that the slowest request took.
+        blocked: Seconds that a request has been seen to wait for a lock.
     """
 
     committer: Committer
@@ -40,6 +41,7 @@ class Writer:
     begun: int = 0
     stored: int = 0
     longest: float = 0.0
+    blocked: float = 0.0
 
     def send(self) -> None:
         """Send the next event: new it is accepted, and again it is a duplicate."""
@@ -84,6 +86,16 @@ class Reader:
         self.looks += 1
 
 
+def watch_locks(connection: Connection, writer: Writer) -> None:
+    """Look how long the writer has been waiting for a lock, if it has."""
+    row = connection.execute(
+        "SELECT max(extract(epoch FROM clock_timestamp() - waitstart))::float8 FROM pg_locks JOIN pg_stat_activity"
+        " USING (pid) WHERE NOT granted AND application_name = 'analytics-collector'"
+    ).fetchone()
+    assert row is not None
+    writer.blocked = max(writer.blocked, row[0] or 0)
+
+
 @contextlib.contextmanager
 def bystanders(dsn: str, make: Callable[[int], Fields], *, may_forget: bool = False) -> Iterator[Writer]:
     """A writer and a reader beside the block; what they find wrong is raised at its end.
@@ -93,13 +105,17 @@ def bystanders(dsn: str, make: Callable[[int], Fields], *, may_forget: bool = Fa
         make: Makes the writer's events.
         may_forget: Whether events go meanwhile.
     """
-    with contextlib.closing(Database(dsn)) as database, psycopg.connect(dsn, autocommit=True) as connection:
+    with (
+        contextlib.closing(Database(dsn)) as database,
+        psycopg.connect(dsn, autocommit=True) as connection,
+        psycopg.connect(dsn, autocommit=True) as watcher,
+    ):
         (there,) = connection.execute("SELECT count(*) FROM analytics_event").fetchone() or (0,)
         writer = Writer(Committer(database), make, may_forget)
         reader = Reader(connection, writer, there)
         writer.send()  # opens the connection
         writer.longest = 0.0
-        with _again_and_again(writer.send, reader.look):
+        with _again_and_again(writer.send, reader.look, lambda: watch_locks(watcher, writer)):
             yield writer
             looks = reader.looks
             wait_until(lambda: reader.looks > looks + 1, what="another look")
