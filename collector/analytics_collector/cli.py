@@ -6,7 +6,6 @@ from pathlib import Path
 
 import attrs
 import click
-import msgspec
 import psycopg
 
 from . import adopt as adoption
@@ -14,8 +13,11 @@ from . import dev as development
 from . import keys as registry
 from . import migrate as migrations
 from . import profiles, serve
-from .config import Settings
-from .db import Connection, connect, fault_of
+from .cli_rejects import rejects_command, replay_command
+from .console import as_json
+from .console import as_line as _json
+from .console import connection as _connect
+from .db import fault_of
 from .exceptions import CollectorError
 
 
@@ -45,7 +47,8 @@ def main() -> None:
     """  # noqa: D301  # click wants a backspace there, not a backslash
 
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
+main.add_command(rejects_command)
+main.add_command(replay_command)
 
 
 @main.command()
@@ -160,10 +163,6 @@ def rebuild() -> None:
     click.echo(f"{mended} profiles were mended.")
 
 
-def _connect() -> Connection:
-    return connect(Settings.from_env().require_database().database_url, autocommit=True)
-
-
 def _describe(ready: development.Ready, *, as_json: bool) -> str:
     if as_json:
         return _json(attrs.asdict(ready))
@@ -175,10 +174,6 @@ def _describe(ready: development.Ready, *, as_json: bool) -> str:
 
 def _key_columns(key: registry.Key) -> dict[str, object]:
     return {"name": key.name, "kind": key.kind, "created_at": key.created_at, "revoked_at": key.revoked_at}
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _sentence(error: CollectorError) -> str:
