@@ -13,6 +13,7 @@ from . import dev as development
 from . import keys as registry
 from . import migrate as migrations
 from . import profiles, serve
+from .cli_plan import plan_group
 from .cli_rejects import rejects_command, replay_command
 from .console import as_json
 from .console import as_line as _json
@@ -47,6 +48,7 @@ def main() -> None:
     """  # noqa: D301  # click wants a backspace there, not a backslash
 
 
+main.add_command(plan_group)
 main.add_command(rejects_command)
 main.add_command(replay_command)
 

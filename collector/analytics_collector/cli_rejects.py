@@ -15,6 +15,7 @@ from .committer import Committer
 from .config import Settings
 from .console import as_json, as_line, connection, moment
 from .db import Database
+from .gate import Gate
 from .rejects import Outcome, Replay, Selection
 
 _NO_LIMIT = sys.maxsize
@@ -58,8 +59,9 @@ def replay_command(codes: tuple[str, ...], since: datetime | None, limit: int, d
     What is stored is no reject any longer; what is still refused stays, with its present reason. Safe to repeat, to
     interrupt, and to run twice at once.
     """
-    with _database() as database:
-        replay = Replay(database, Committer(database), store=not dry_run)
+    settings = Settings.from_env().require_database()
+    with _database(settings) as database:
+        replay = Replay(database, Committer(database), judge=_judge(settings), store=not dry_run)
         outcome = _watched(replay, database, _selection(codes, since), limit)
     click.echo(as_line(attrs.asdict(outcome)) if as_json else _sentence(outcome, dry_run=dry_run))
 
@@ -76,11 +78,16 @@ def _watched(replay: Replay, database: Database, selection: Selection, limit: in
 
 
 @contextlib.contextmanager
-def _database() -> Iterator[Database]:
-    settings = Settings.from_env().require_database()
+def _database(settings: Settings) -> Iterator[Database]:
     patience = settings.database_patience_seconds
     with contextlib.closing(Database(settings.database_url, connections=1, patience=patience)) as database:
         yield database
+
+
+def _judge(settings: Settings) -> rejects.Judge:
+    """By the tracking plan as it is now, too."""
+    gate = Gate.of(settings)
+    return lambda reject, now: gate.screen(rejects.judge(reject, now), now)
 
 
 def _selection(codes: tuple[str, ...], since: datetime | None) -> Selection:

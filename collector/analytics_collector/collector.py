@@ -10,6 +10,7 @@ from .auth import Doorkeeper
 from .committer import Committer
 from .config import Settings
 from .db import Database
+from .gate import Gate
 from .partitions import PartitionKeeper
 
 _EXTENSION: Final = "analytics_collector"
@@ -26,6 +27,7 @@ class Collector:
             patience=settings.database_patience_seconds,
         )
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
+        self.gate = Gate.of(settings)
         self.committer = Committer(self.database)
         self.partitions = PartitionKeeper(self.database)
 

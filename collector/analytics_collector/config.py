@@ -20,6 +20,14 @@ def _positive(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
         raise ConfigError(f"{_variable(attribute.name)} must be above zero, not {value}")
 
 
+def _one_of(*choices: str) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+        if value not in choices:
+            raise ConfigError(f"{_variable(attribute.name)} must be {' or '.join(choices)}, not {value!r}")
+
+    return check
+
+
 def _number(default: int) -> Any:
     return attrs.field(default=default, validator=_positive)
 
@@ -36,6 +44,8 @@ class Settings:
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
+        plan: Path of the tracking plan, a TOML file that is read at start; none lets every event pass.
+        plan_mode: What becomes of an event that is not as planned: "reject" it, or "flag" it and store it.
     """
 
     database_url: str = ""
@@ -45,6 +55,8 @@ class Settings:
     max_body_bytes: int = _number(8 * 1024 * 1024)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)
+    plan: str = ""
+    plan_mode: str = attrs.field(default="reject", validator=_one_of("reject", "flag"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:

@@ -25,6 +25,8 @@ REASONS: Final = (
     "too_deep",
     "clock_ahead",
     "unknown_user",
+    "unknown_event",
+    "invalid_data",
     "database_refused",
 )
 """Why a record can be refused: the closed set of codes in verdicts and in `analytics_reject`."""
