@@ -10,7 +10,8 @@ from datetime import datetime
 import attrs
 import click
 
-from . import records, rejects
+from . import browser, keys, records, rejects
+from .batch import Batch
 from .committer import Committer
 from .config import Settings
 from .console import as_json, as_line, connection, moment
@@ -61,7 +62,7 @@ def replay_command(codes: tuple[str, ...], since: datetime | None, limit: int, d
     """
     settings = Settings.from_env().require_database()
     with _database(settings) as database:
-        replay = Replay(database, Committer(database), judge=_judge(settings), store=not dry_run)
+        replay = Replay(database, Committer(database), judge=_judge(settings, database), store=not dry_run)
         outcome = _watched(replay, database, _selection(codes, since), limit)
     click.echo(as_line(attrs.asdict(outcome)) if as_json else _sentence(outcome, dry_run=dry_run))
 
@@ -84,10 +85,21 @@ def _database(settings: Settings) -> Iterator[Database]:
         yield database
 
 
-def _judge(settings: Settings) -> rejects.Judge:
-    """By the tracking plan as it is now, too."""
+def _judge(settings: Settings, database: Database) -> rejects.Judge:
+    """As ingestion does, with the tracking plan as it is now.
+
+    What a browser key may say depends on when it said it; where from, nobody knows any longer.
+    """
     gate = Gate.of(settings)
-    return lambda reject, now: gate.screen(rejects.judge(reject, now), now)
+    browsers = {key.name for key in database.run(keys.listing) if key.kind == "browser"}
+
+    def judge(reject: rejects.Stored, now: datetime) -> Batch:
+        batch = rejects.judge(reject, now)
+        if reject.key_name in browsers:
+            batch = browser.restrict(batch, None, reject.received_at)
+        return gate.screen(batch, now)
+
+    return judge
 
 
 def _selection(codes: tuple[str, ...], since: datetime | None) -> Selection:

@@ -44,6 +44,7 @@ class Settings:
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
+        trusted_proxies: Addresses and networks of the proxies whose X-Forwarded-For is believed.
         plan: Path of the tracking plan, a TOML file that is read at start; none lets every event pass.
         plan_mode: What becomes of an event that is not as planned: "reject" it, or "flag" it and store it.
     """
@@ -55,6 +56,7 @@ class Settings:
     max_body_bytes: int = _number(8 * 1024 * 1024)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)
+    trusted_proxies: str = ""
     plan: str = ""
     plan_mode: str = attrs.field(default="reject", validator=_one_of("reject", "flag"))
 

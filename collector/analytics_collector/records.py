@@ -27,6 +27,7 @@ REASONS: Final = (
     "unknown_user",
     "unknown_event",
     "invalid_data",
+    "not_allowed",
     "database_refused",
 )
 """Why a record can be refused: the closed set of codes in verdicts and in `analytics_reject`."""
