@@ -35,12 +35,19 @@ class Count:
         known: By all workers, when this one last asked.
         unsaved: By this one since then.
         asked_at: When that was, in seconds.
+        saved_at: When this one last brought there what it had counted.
     """
 
     day: date
     known: int = 0
     unsaved: int = 0
     asked_at: float = float("-inf")
+    saved_at: float = float("-inf")
+
+    def is_stale(self, now: float, *, has_more: bool) -> bool:
+        """Is it time to ask? One request that comes alone is saved at once, although it was asked for just before."""
+        # A clock that is set back makes it stale.
+        return abs(now - (self.saved_at if has_more else self.asked_at)) >= PAUSE
 
 
 class Meter:
@@ -73,7 +80,7 @@ class Meter:
                     f"its limit is {key.rate} records a second",
                     wait=limits.retry_after(wait),
                 )
-        if key.daily is not None and self._used(key, now) >= key.daily:
+        if key.daily is not None and self._used(key, 0, now) >= key.daily:
             raise TooManyRequestsError(
                 "This key has sent all it may today",
                 f"its limit is {key.daily} records a day, in UTC; `analytics-collector keys set` raises it",
@@ -86,9 +93,7 @@ class Meter:
             with self._lock:
                 self._bucket(key, key.rate, now).take(records, now.timestamp())
         if key.daily is not None:
-            with self._lock:
-                self._count(key, now).unsaved += records
-            self._used(key, now)  # now and not with the next request, which may never come
+            self._used(key, records, now)
 
     def _bucket(self, key: Key, rate: int, now: datetime) -> Bucket:
         share = rate / self._workers
@@ -104,21 +109,23 @@ class Meter:
             count = self._counts[key.name] = Count(day)
         return count
 
-    def _used(self, key: Key, now: datetime) -> int:
+    def _used(self, key: Key, more: int, now: datetime) -> int:
+        """What a key has sent today with so many records more, as far as this process knows."""
         with self._lock:
             count = self._count(key, now)
-            is_old = abs(now.timestamp() - count.asked_at) >= PAUSE
-        if is_old:
-            self._ask(key, count, now.timestamp())
+            count.unsaved += more
+            is_stale = count.is_stale(now.timestamp(), has_more=more > 0)
+            if is_stale:  # the other threads go by what was known
+                count.asked_at = now.timestamp()
+                count.saved_at = count.asked_at if more else count.saved_at
+                added, count.unsaved = count.unsaved, 0
+                count.known += added
+        if is_stale:
+            self._ask(key, count, added)
         return count.known + count.unsaved
 
-    def _ask(self, key: Key, count: Count, now: float) -> None:
-        with self._lock:
-            if abs(now - count.asked_at) < PAUSE:  # another thread does; we go by what was known
-                return
-            count.asked_at = now
-            added, count.unsaved = count.unsaved, 0
-            count.known += added
+    def _ask(self, key: Key, count: Count, added: int) -> None:
+        """Bring what was counted to Postgres, and learn what all have."""
         parameters = {"key_name": key.name, "day": count.day, "events": added}
         try:
             [row] = self._database.run(lambda connection: connection.execute(load("meter.add"), parameters).fetchall())
