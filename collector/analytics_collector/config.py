@@ -42,6 +42,7 @@ class Settings:
         workers: Processes of gunicorn.
         threads: Requests that one worker serves at a time, and connections it keeps to Postgres.
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
+        request_seconds: How long a request may take to arrive, in seconds, beside one for each 10 KiB of it.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
         trusted_proxies: Addresses and networks of the proxies whose X-Forwarded-For is believed.
@@ -54,6 +55,7 @@ class Settings:
     workers: int = _number(2)
     threads: int = _number(4)
     max_body_bytes: int = _number(8 * 1024 * 1024)
+    request_seconds: int = _number(20)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)
     trusted_proxies: str = ""

@@ -225,12 +225,11 @@ def test_a_replay_lets_in_nothing_that_a_browser_may_not_say(
     assert registry.execute("SELECT ip_address FROM analytics_event").fetchall() == [(None,)]
 
 
-@pytest.mark.parametrize(
-    "origins", [[], ["*"], ["shop.example"], ["https://shop.example/"], ["https://shop.example/page"], ["HTTPS://x"]]
-)
-def test_a_browser_key_needs_origins(registry: psycopg.Connection, origins: list[str]) -> None:
+def test_a_browser_key_needs_origins(registry: psycopg.Connection) -> None:
     """Without a list, or with what is no origin, none is made; and no other kind has a list."""
-    with pytest.raises(KeyRegistryError, match="origin"):
-        keys.create(registry, "another", "browser", origins=origins)
+    wrong = ("*", "shop.example", "https://shop.example/", "https://shop.example/page", "HTTPS://x", "null", "")
+    for origins in ([], *([origin] for origin in wrong)):
+        with pytest.raises(KeyRegistryError, match="origin"):
+            keys.create(registry, "another", "browser", origins=origins)
     with pytest.raises(KeyRegistryError, match="is for programs"):
         keys.create(registry, "another", "write", origins=[PAGE])

@@ -189,11 +189,25 @@ def test_one_request_alone_is_counted_at_once(database: Database, registry: psyc
 # Over HTTP
 
 
-@pytest.fixture
-def collector(registry: psycopg.Connection) -> Iterator[Collector]:
+@pytest.fixture(scope="module")
+def running(migrated_dsn: str) -> Iterator[Collector]:
     """A real collector with two workers, which reads the keys every second."""
-    with guarded.run(registry.info.dsn, ANALYTICS_KEY_REFRESH_SECONDS="1") as running:
-        yield running
+    with guarded.run(migrated_dsn, ANALYTICS_KEY_REFRESH_SECONDS="1") as collector:
+        yield collector
+
+
+@pytest.fixture
+def collector(running: Collector, dsn: str) -> Collector:
+    """That collector, over the clean database."""
+    return running
+
+
+@pytest.fixture
+def shared(connection: psycopg.Connection) -> Iterator[psycopg.Connection]:
+    """A connection to the clean database, in which keys that the test makes are gone at its end."""
+    yield connection
+    connection.execute("DELETE FROM analytics_key WHERE name NOT LIKE 'tests-%'")
+    connection.execute("DELETE FROM analytics_quota")
 
 
 def post(collector: Collector, key: str, number: int, name: object = "") -> tuple[int, Any, str | None]:
@@ -208,11 +222,11 @@ def post(collector: Collector, key: str, number: int, name: object = "") -> tupl
             return error.code, json.load(error), error.headers["Retry-After"]
 
 
-def test_a_rate_over_http(collector: Collector, registry: psycopg.Connection) -> None:
+def test_a_rate_over_http(collector: Collector, shared: psycopg.Connection) -> None:
     """Eight threads that send all they can get through no more than the rate, and hear when to come again."""
     rate, batch, threads = 400, 20, 8
-    written = keys.create(registry, "web", "write", rate=rate)
-    free = keys.create(registry, "free", "write")
+    written = keys.create(shared, "web", "write", rate=rate)
+    free = keys.create(shared, "free", "write")
     began = time.monotonic()
     until = began + 2
 
@@ -233,23 +247,23 @@ def test_a_rate_over_http(collector: Collector, registry: psycopg.Connection) ->
     assert post(collector, free, 1)[0] == 200
 
 
-def test_a_day_over_http(collector: Collector, registry: psycopg.Connection) -> None:
+def test_a_day_over_http(collector: Collector, shared: psycopg.Connection) -> None:
     """A key that has sent its day's share is told so by every worker, until the limit is raised, without a restart."""
-    written = keys.create(registry, "web", "write", daily=100)
+    written = keys.create(shared, "web", "write", daily=100)
     assert [post(collector, written, 60, name)[0] for name in range(2)] == [200, 200]
     wait_until(lambda: [post(collector, written, 1)[0] for _ in range(8)] == [429] * 8, what="all workers knowing")
     answer = post(collector, written, 1)
     assert 1 <= int(answer[2] or 0) <= 3600
     assert "100 records a day" in answer[1]["detail"]
-    wait_until(lambda: post(collector, written, 1)[0] == 429 and counted(registry)[0][2] >= 100, what="all counted")
-    assert registry.execute("SELECT count(*) <= 200 FROM analytics_event").fetchall() == [(True,)]
-    keys.limit(registry, "web", daily=10_000)
+    wait_until(lambda: post(collector, written, 1)[0] == 429 and counted(shared)[0][2] >= 100, what="all counted")
+    assert shared.execute("SELECT count(*) <= 200 FROM analytics_event").fetchall() == [(True,)]
+    keys.limit(shared, "web", daily=10_000)
     wait_until(lambda: [post(collector, written, 1)[0] for _ in range(8)] == [200] * 8, what="the limit being raised")
 
 
-def test_reads_count_as_one(collector: Collector, registry: psycopg.Connection) -> None:
+def test_reads_count_as_one(collector: Collector, shared: psycopg.Connection) -> None:
     """A read key has limits as well: a request is one."""
-    read = keys.create(registry, "dashboard", "read", daily=5)
+    read = keys.create(shared, "dashboard", "read", daily=5)
     request = urllib.request.Request(f"{collector.url}/v1/events", headers={"Authorization": f"Bearer {read}"})
 
     def status() -> int:
@@ -265,14 +279,14 @@ def test_reads_count_as_one(collector: Collector, registry: psycopg.Connection) 
     wait_until(lambda: status() == 429, what="the limit")
 
 
-def test_the_sdk_waits_and_loses_nothing(collector: Collector, registry: psycopg.Connection) -> None:
+def test_the_sdk_waits_and_loses_nothing(collector: Collector, shared: psycopg.Connection) -> None:
     """A client that tracks more than its key may send at once comes again when it was told to, and all arrive once."""
-    written = keys.create(registry, "app", "write", rate=400)
+    written = keys.create(shared, "app", "write", rate=400)
     client = analytics_sdk.Client(collector.url, write_key=written, max_batch_events=100)
     for number in range(1000):
         client.track("click", {"n": number}, user_id=1)
     report = client.flush(timeout=30)
     client.close()
     assert report.pending == 0
-    rows = registry.execute("SELECT count(*), count(DISTINCT event_data) FROM analytics_event").fetchall()
+    rows = shared.execute("SELECT count(*), count(DISTINCT event_data) FROM analytics_event").fetchall()
     assert rows == [(1000, 1000)]
