@@ -30,11 +30,12 @@ class Intake:
         most_bytes: Largest body; a larger one is handed on, as the answer to it is an error.
 
     Attributes:
+        started_at: The same.
         buffer: All of it.
     """
 
     def __init__(self, started_at: float, patience: float, most_bytes: int) -> None:
-        self._started_at = started_at
+        self.started_at = started_at
         self._patience = patience
         self._most_bytes = most_bytes
         self._body_at: int | None = None
@@ -57,7 +58,7 @@ class Intake:
     @property
     def deadline(self) -> float:
         """When all of it must have arrived, in seconds: those who send much, and go on sending, have longer."""
-        return self._started_at + self._patience + len(self.buffer) / SLOWEST
+        return self.started_at + self._patience + len(self.buffer) / SLOWEST
 
     @property
     def state(self) -> State:

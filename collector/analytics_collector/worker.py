@@ -23,6 +23,8 @@ from .intake import Intake
 MOST_BUFFERED: Final = 128 * 1024 * 1024  # bytes of unfinished requests in one worker
 _STEP: Final = 256 * 1024  # bytes read at a time
 _PAUSE: Final = 0.1  # seconds between two looks at the clock
+_CROWDED: Final = 0.9  # share of gunicorn's `worker_connections` from which on there is no room for slow ones
+_SLOW: Final = 1.0  # seconds that a request may take to arrive even then
 _LINGER: Final = 2.0  # seconds that a stopping worker waits for the first byte of a request
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -66,15 +68,21 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             self._look(now)
 
     def _look(self, now: float) -> None:
+        """Close what takes too long, and the oldest if it is too much."""
+        buffered = sum(len(intake.buffer) for intake in self._intakes.values())
         for conn, intake in list(self._intakes.items()):
-            is_idle = not intake.buffer and not self.alive and now > intake.deadline - self._patience + _LINGER
-            if now > intake.deadline or is_idle:
+            if buffered > MOST_BUFFERED or self._is_over(intake, now):
+                buffered -= len(intake.buffer)
                 self._drop(conn)
         for conn, until in list(self._reading_until.items()):
             if now > until:
                 self._stop_reading(conn)
-        while self._is_crowded() and self._intakes:
-            self._drop(next(iter(self._intakes)))
+
+    def _is_over(self, intake: Intake, now: float) -> bool:
+        age = now - intake.started_at
+        is_crowded = self.nr_conns >= _CROWDED * self.worker_connections
+        is_idle_at_the_end = not self.alive and not intake.buffer and age > _LINGER
+        return now > intake.deadline or is_idle_at_the_end or (is_crowded and age > _SLOW)
 
     def _on_readable(self, conn: TConn, _: object) -> None:
         intake = self._intakes[conn]
@@ -107,11 +115,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.parser.unreader.unread(bytes(intake.buffer))
         conn.data_ready = True
         super().enqueue_req(conn)
-
-    def _is_crowded(self) -> bool:
-        if self.nr_conns >= self.worker_connections:
-            return True
-        return sum(len(intake.buffer) for intake in self._intakes.values()) > MOST_BUFFERED
 
     def _drop(self, conn: TConn) -> None:
         self._forget(conn)

@@ -227,6 +227,16 @@ def test_too_large_and_slow_is_not_waited_for_either(impatient: Collector, dsn: 
             connection.close()
 
 
+def test_when_it_is_crowded_the_slow_ones_go_first(migrated_dsn: str, dsn: str) -> None:
+    """With more slow clients than a worker has room for connections, the oldest go, and others are answered soon."""
+    environ = {"GUNICORN_CMD_ARGS": "--worker-connections 20", "ANALYTICS_REQUEST_SECONDS": "60"}
+    with run_collector(migrated_dsn, workers=1, **environ) as running, ExitStack() as stack:
+        for _ in range(30):
+            stack.enter_context(closing(connect(running))).sendall(HEAD)
+        for name in range(3):
+            assert post(running.url, body(events=[event(name)]), timeout=15).json["accepted"] == 1
+
+
 # And nothing else has changed
 
 
