@@ -62,7 +62,7 @@ def demo(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Format, lint, types, import rules, and a sentence for every test."""
-    install(session, "collector", "embedded", groups=("lint",))
+    install(session, "collector", "embedded", "plan", groups=("lint",))
     session.run("ruff", "format", "--check", "--quiet")
     session.run("ruff", "check", "--quiet")
     session.run("mypy")
@@ -86,7 +86,7 @@ def tests(session: nox.Session, postgres: str) -> None:
         if not POSTGRES_15.exists():
             session.skip(f"there is no Postgres 15 in {POSTGRES_15}")
         environment["ANALYTICS_POSTGRES_BIN"] = str(POSTGRES_15)
-    install(session, "collector", "embedded", groups=("test", "hosts"))
+    install(session, "collector", "embedded", "plan", groups=("test", "hosts"))
     arguments = session.posargs or ["-m", "not slow", "--ignore=tests/api", "--numprocesses=2"]
     session.run("python", "-m", "pytest", *arguments, env=environment)
 

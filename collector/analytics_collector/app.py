@@ -8,7 +8,7 @@ import flask
 import msgspec
 from werkzeug.exceptions import HTTPException
 
-from . import api, health, ingest
+from . import api, guard, health, ingest
 from .collector import Collector
 from .config import Settings
 from .exceptions import CollectorError, RequestError
@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     Collector(settings).attach(app)
     for part in (ingest, api, health):
         app.register_blueprint(part.blueprint)
+    guard.install(app)
     app.register_error_handler(RequestError, _answer_request_error)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)

@@ -9,14 +9,18 @@ from __future__ import annotations
 import hmac
 import threading
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from . import keys
 from .db import Database
 from .exceptions import UnauthorizedError, UnavailableError
 from .keys import Key, KeyKind
+from .meter import Meter
 
 _SHORTEST_REFRESH: Final = 0.2  # seconds; wrong keys must not become queries
+_OPENED_BY: Final[Mapping[KeyKind, tuple[KeyKind, ...]]] = {"write": ("write", "browser", "admin")}
 
 
 class Doorkeeper:
@@ -25,10 +29,12 @@ class Doorkeeper:
     Args:
         database: Where the keys are.
         refresh: Longest age of the list, in seconds.
+        meter: Knows how much each key has sent.
     """
 
-    def __init__(self, database: Database, *, refresh: float = 5.0) -> None:
+    def __init__(self, database: Database, *, refresh: float = 5.0, meter: Meter | None = None) -> None:
         self._database = database
+        self._meter = meter or Meter(database)
         self._refresh = refresh
         self._reading = threading.Lock()
         self._keys: tuple[Key, ...] = ()
@@ -43,21 +49,50 @@ class Doorkeeper:
 
         Raises:
             UnauthorizedError: There is no key, or none that opens this door.
+            TooManyRequestsError: The key has sent more than it may; nobody needs to read the body.
             UnavailableError: The keys have never been read and Postgres is away.
         """
-        sha256 = keys.digest(_bearer(authorization))
-        key = self._find(sha256, self._refresh) or self._find(sha256, _SHORTEST_REFRESH)
+        key = self._find(_bearer(authorization))
         if key is None:
             raise UnauthorizedError(
                 "The key is wrong or revoked", "`analytics-collector keys list` shows the valid ones"
             )
-        if key.kind not in (kind, "admin"):
+        if key.kind not in _OPENED_BY.get(kind, (kind, "admin")):
             raise UnauthorizedError(f"This is a {key.kind} key", f"this address wants a {kind} key")
+        now = datetime.now(UTC)
+        self._meter.check(key, now)
+        if kind == "read":
+            self._meter.charge(key, 1, now)
         return key
 
-    def _find(self, sha256: bytes, oldest: float) -> Key | None:
+    def find(self, authorization: str) -> Key | None:
+        """The key that a header holds, whatever it opens; None if it holds none that is valid.
+
+        Raises:
+            UnavailableError: The keys have never been read and Postgres is away.
+        """
+        try:
+            return self._find(_bearer(authorization))
+        except UnauthorizedError:
+            return None
+
+    def origins(self) -> set[str]:
+        """The web pages that may use some browser key.
+
+        Raises:
+            UnavailableError: The keys have never been read and Postgres is away.
+        """
+        return {origin for key in self._current(self._refresh) for origin in key.origins if key.kind == "browser"}
+
+    def _find(self, text: str) -> Key | None:
+        sha256 = keys.digest(text)
+        return self._find_digest(sha256, self._refresh) or self._find_digest(sha256, _SHORTEST_REFRESH)
+
+    def _find_digest(self, sha256: bytes, oldest: float) -> Key | None:
         # Every key is compared, and each in constant time: how long it takes tells nothing.
-        found = [key for key in self._current(oldest) if hmac.compare_digest(key.sha256, sha256)]
+        now = datetime.now(UTC)
+        digests = [(digest, key) for key in self._current(oldest) for digest in key.digests(now)]
+        found = [key for digest, key in digests if hmac.compare_digest(digest, sha256)]
         return found[0] if found else None
 
     def _current(self, oldest: float) -> tuple[Key, ...]:

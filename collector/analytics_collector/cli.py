@@ -7,17 +7,20 @@ from pathlib import Path
 
 import attrs
 import click
-import msgspec
 import psycopg
 
 from . import adopt as adoption
 from . import dev as development
-from . import keys as registry
 from . import migrate as migrations
-from . import profiles, serve
+from . import profiles, roles, serve
 from .cli_housekeeping import housekeeping_command
-from .config import Settings
-from .db import Connection, connect, fault_of
+from .cli_keys import keys_group
+from .cli_plan import plan_group
+from .cli_rejects import rejects_command, replay_command
+from .console import as_json
+from .console import as_line as _json
+from .console import connection as _connect
+from .db import Connection, fault_of
 from .exceptions import CollectorError
 
 
@@ -47,8 +50,11 @@ def main() -> None:
     """  # noqa: D301  # click wants a backspace there, not a backslash
 
 
+main.add_command(keys_group)
+main.add_command(plan_group)
+main.add_command(rejects_command)
+main.add_command(replay_command)
 main.add_command(housekeeping_command)
-as_json = click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
 
 
 @main.command()
@@ -86,7 +92,8 @@ def serve_command() -> None:
 @main.command()
 @click.option("--user-table", help="Tie users to your app's own table, for instance auth_user, by foreign keys.")
 @click.option("--adopt", is_flag=True, help="Take over tables of these names that your app made, with their rows.")
-def migrate(user_table: str | None, adopt: bool) -> None:
+@click.option("--grant-to", metavar="ROLE", help="Let this database role run the collector, and do nothing else.")
+def migrate(user_table: str | None, adopt: bool, grant_to: str | None) -> None:
     """Bring the tables in ANALYTICS_DATABASE_URL to what this version needs. Safe to run again."""
     with _connect() as connection:
         if adopt:
@@ -97,46 +104,10 @@ def migrate(user_table: str | None, adopt: bool) -> None:
         if user_table:
             migrations.use_user_table(connection, user_table)
             click.echo(f"Users are those of {user_table}")
+        if grant_to:
+            roles.grant(connection, grant_to)
+            click.echo(f"{grant_to} may run the collector")
     click.echo("The tables are up to date.")
-
-
-@main.group()
-def keys() -> None:
-    """Make, list and revoke the keys that open the collector."""
-
-
-@keys.command(name="create")
-@click.argument("name")
-@click.option("--kind", type=click.Choice(registry.KINDS), required=True, help="What it opens; admin opens both.")
-@as_json
-def create_key(name: str, kind: registry.KeyKind, as_json: bool) -> None:
-    """Make the key NAME and print it, this once: only its sha256 is stored."""
-    with _connect() as connection:
-        key = registry.create(connection, name, kind)
-    click.echo(_json({"name": name, "kind": kind, "key": key}) if as_json else key)
-
-
-@keys.command(name="list")
-@as_json
-def list_keys(as_json: bool) -> None:
-    """List all keys: name, kind, when made, when revoked."""
-    with _connect() as connection:
-        found = registry.listing(connection)
-    if as_json:
-        click.echo(_json([_key_columns(key) for key in found]))
-        return
-    for key in found:
-        state = "valid" if key.revoked_at is None else f"revoked {key.revoked_at:%Y-%m-%d %H:%M}"
-        click.echo(f"{key.name:<24} {key.kind:<6} made {key.created_at:%Y-%m-%d %H:%M}  {state}")
-
-
-@keys.command(name="revoke")
-@click.argument("name")
-def revoke_key(name: str) -> None:
-    """Close the door to the key NAME, for good; running collectors notice within seconds."""
-    with _connect() as connection:
-        registry.revoke(connection, name)
-    click.echo(f"{name} is revoked.")
 
 
 @main.command()
@@ -175,10 +146,6 @@ def _verify(connection: Connection) -> list[profiles.WrongProfile]:
         return profiles.verify(connection, show)
 
 
-def _connect() -> Connection:
-    return connect(Settings.from_env().require_database().database_url, autocommit=True)
-
-
 def _describe(ready: development.Ready, *, as_json: bool) -> str:
     if as_json:
         return _json(attrs.asdict(ready))
@@ -186,14 +153,6 @@ def _describe(ready: development.Ready, *, as_json: bool) -> str:
         f"\nCollector   {ready.url}\nWrite key   {ready.write_key}\nRead key    {ready.read_key}\n"
         f"Postgres    {ready.dsn}\n\nReady. Ctrl-C ends it all.\n"
     )
-
-
-def _key_columns(key: registry.Key) -> dict[str, object]:
-    return {"name": key.name, "kind": key.kind, "created_at": key.created_at, "revoked_at": key.revoked_at}
-
-
-def _json(value: object) -> str:
-    return msgspec.json.encode(value).decode()
 
 
 def _sentence(error: CollectorError) -> str:

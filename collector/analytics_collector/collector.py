@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final, cast
 
 import flask
 
+from . import address, browser
 from .auth import Doorkeeper
+from .batch import Batch
 from .committer import Committer
 from .config import Settings
 from .db import Database
+from .gate import Gate
 from .housekeeping import Housekeeper
+from .keys import Key
+from .meter import Meter
 
 _EXTENSION: Final = "analytics_collector"
 
@@ -25,7 +31,10 @@ class Collector:
             connections=settings.connections,
             patience=settings.database_patience_seconds,
         )
-        self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
+        self.meter = Meter(self.database, workers=settings.workers)
+        self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds, meter=self.meter)
+        self.trusted_proxies = address.networks(settings.trusted_proxies)
+        self.gate = Gate.of(settings)
         self.committer = Committer(self.database, patience=settings.database_patience_seconds)
         self.housekeeper = Housekeeper(settings)
 
@@ -33,6 +42,24 @@ class Collector:
         """Make this the collector of an application."""
         app.extensions[_EXTENSION] = self
         app.before_request(self.housekeeper.start)
+
+    def receive(self, batch: Batch, key: Key, now: datetime) -> Batch:
+        """What of a batch may be stored: counted against its key's limits, and judged by its kind and by the plan.
+
+        Args:
+            batch: Judged records of the request in hand.
+            key: Whose they are.
+            now: When they arrived.
+        """
+        self.meter.charge(key, len(batch.items) + len(batch.rejects), now)
+        if key.kind == "browser":
+            batch = browser.restrict(batch, self.visitor(), now)
+        return self.gate.screen(batch, now)
+
+    def visitor(self) -> str | None:
+        """The address that the request in hand came from, seen through the proxies that are trusted."""
+        forwarded_for = ",".join(flask.request.headers.getlist("X-Forwarded-For"))
+        return address.of_visitor(flask.request.remote_addr, forwarded_for, self.trusted_proxies)
 
     @classmethod
     def current(cls) -> Collector:

@@ -20,6 +20,14 @@ def _positive(_: Any, attribute: attrs.Attribute[int], value: int) -> None:
         raise ConfigError(f"{_variable(attribute.name)} must be above zero, not {value}")
 
 
+def _one_of(*choices: str) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+        if value not in choices:
+            raise ConfigError(f"{_variable(attribute.name)} must be {' or '.join(choices)}, not {value!r}")
+
+    return check
+
+
 def _number(default: int) -> Any:
     return attrs.field(default=default, validator=_positive)
 
@@ -44,6 +52,7 @@ class Settings:
         threads: Requests that one worker serves at a time; those that write share a transaction.
         connections: Connections that one worker keeps to Postgres, at most.
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
+        request_seconds: How long a request may take to arrive, in seconds, beside one for each 10 KiB of it.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
         housekeeping_seconds: How often a process looks whether another one does the housekeeping, in seconds; with 0
@@ -51,6 +60,9 @@ class Settings:
         session_idle_seconds: How long nothing happens in a session before it is ended, in seconds.
         retention_days: How long events and sessions are kept, in days, rounded up to whole months; 0 is for ever.
         reject_retention_days: How long refused records are kept, in days.
+        trusted_proxies: Addresses and networks of the proxies whose X-Forwarded-For is believed.
+        plan: Path of the tracking plan, a TOML file that is read at start; none lets every event pass.
+        plan_mode: What becomes of an event that is not as planned: "reject" it, or "flag" it and store it.
     """
 
     database_url: str = ""
@@ -59,12 +71,16 @@ class Settings:
     threads: int = _number(16)
     connections: int = _number(4)
     max_body_bytes: int = _number(8 * 1024 * 1024)
+    request_seconds: int = _number(20)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)
     housekeeping_seconds: int = _number_or_zero(20)
     session_idle_seconds: int = _number(1800)
     retention_days: int = _number_or_zero(0)
     reject_retention_days: int = _number(30)
+    trusted_proxies: str = ""
+    plan: str = ""
+    plan_mode: str = attrs.field(default="reject", validator=_one_of("reject", "flag"))
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:

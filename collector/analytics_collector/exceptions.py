@@ -12,6 +12,7 @@ CollectorError
     ├── UnauthorizedError    401
     ├── NotFoundError        404
     ├── TooLargeError        413
+    ├── TooManyRequestsError 429, with Retry-After
     └── UnavailableError     503, with Retry-After
 """
 
@@ -70,7 +71,7 @@ class RequestError(CollectorError):
 
     status: ClassVar[int] = 500
     code: str = "internal"
-    retry_after: ClassVar[int | None] = None  # seconds
+    retry_after: int | None = None  # seconds
 
     def __init__(self, message: str, detail: str = "", *, code: str | None = None) -> None:
         super().__init__(message)
@@ -106,6 +107,21 @@ class TooLargeError(RequestError):
 
     status = 413
     code = "too_large"
+
+
+class TooManyRequestsError(RequestError):
+    """The key has sent more than it may; the same request may be sent again later and is stored once.
+
+    Args:
+        wait: Seconds until then.
+    """
+
+    status = 429
+    code = "too_many_requests"
+
+    def __init__(self, message: str, detail: str, *, wait: int) -> None:
+        super().__init__(message, detail)
+        self.retry_after = wait
 
 
 class UnavailableError(RequestError):

@@ -30,7 +30,7 @@ def post_events() -> flask.Response:
     limit = collector.settings.max_body_bytes
     body = inflate(receive(flask.request.stream, limit), limit)
     now = datetime.now(UTC)
-    batch = native.parse(body, now)
+    batch = collector.receive(native.parse(body, now), key, now)
     verdict = collector.committer.commit(batch, key.name)
     return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
 

@@ -70,7 +70,7 @@ def apply(connection: Connection, now: datetime | None = None) -> list[Migration
     """
     with connection.transaction():
         connection.execute(load("migrate.lock"))
-        connection.execute(load("migrate.table"))
+        _make_table(connection)
         applied = pending(connection)
         for migration in applied:
             _apply_one(connection, migration)
@@ -105,6 +105,16 @@ def use_user_table(connection: Connection, user_table: str) -> None:
         raise MigrationError(f"There is no table {user_table}; migrate the app that owns it first.") from None
     except psycopg.errors.ForeignKeyViolation as error:
         raise MigrationError(f"Rows name users that {user_table} does not have: {error.diag.message_detail}") from None
+
+
+def _make_table(connection: Connection) -> None:
+    try:
+        connection.execute(load("migrate.table"))
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise MigrationError(
+            f"The role {connection.info.user} may not change the tables ({error.diag.message_primary}). Migrate with"
+            " the role that owns them; the collector needs only what `migrate --grant-to ROLE` gives it."
+        ) from None
 
 
 def _apply_one(connection: Connection, migration: Migration) -> None:

@@ -25,6 +25,9 @@ REASONS: Final = (
     "too_deep",
     "clock_ahead",
     "unknown_user",
+    "unknown_event",
+    "invalid_data",
+    "not_allowed",
     "database_refused",
 )
 """Why a record can be refused: the closed set of codes in verdicts and in `analytics_reject`."""

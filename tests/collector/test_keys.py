@@ -8,12 +8,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
+from click.testing import CliRunner
 
 from analytics_collector import keys, migrate
+from analytics_collector.cli import main
 from analytics_collector.exceptions import KeyRegistryError
 from tests.programs import run_collector, wait_until
 
@@ -34,7 +37,8 @@ def registry(migrated_dsn: str) -> Iterator[psycopg.Connection]:
 @pytest.mark.parametrize("kind", keys.KINDS)
 def test_only_the_sha256_of_a_key_is_stored(registry: psycopg.Connection, kind: keys.KeyKind) -> None:
     """A new key says what it opens, is long, and is nowhere in the database but as its digest."""
-    key = keys.create(registry, "web", kind)
+    origins = ["https://shop.example"] if kind == "browser" else []
+    key = keys.create(registry, "web", kind, origins=origins)
     assert key.startswith(f"{kind}_")
     assert len(key) >= len(kind) + 32
     [row] = registry.execute("SELECT name, kind, sha256, k::text FROM analytics_key k").fetchall()
@@ -129,6 +133,80 @@ def test_a_running_collector_learns_of_keys(new_database: Callable[[], str], fol
     assert ("POST /v1/events" in written, "Traceback" in written) == (True, True)
     for secret in (key, reader, "write_a_key_that_nobody_made"):
         assert secret not in written
+
+
+def test_limits_are_set_and_taken_away(registry: psycopg.Connection) -> None:
+    """What is not given stays as it is, 0 is no limit, and a key that is not valid is told."""
+    keys.create(registry, "web", "write", rate=1000, daily=5_000_000)
+    keys.limit(registry, "web", rate=2000)
+    keys.limit(registry, "web", daily=0)
+    [key] = keys.listing(registry)
+    assert (key.rate, key.daily) == (2000, None)
+    with pytest.raises(KeyRegistryError, match="No valid key is named 'app'"):
+        keys.limit(registry, "app", rate=1)
+
+
+def test_a_rotated_key_has_two_forms_for_a_while(registry: psycopg.Connection) -> None:
+    """Name, kind and limits stay; the key of before opens until the end of the overlap, the one before that no more."""
+    made = [keys.create(registry, "web", "write", rate=5), *(keys.rotate(registry, "web", 3600) for _ in range(2))]
+    [key] = keys.listing(registry)
+    assert (key.name, key.kind, key.rate) == ("web", "write", 5)
+    now = key.created_at
+    assert key.digests(now) == [keys.digest(made[2]), keys.digest(made[1])]
+    assert key.digests(now + timedelta(seconds=3601)) == [keys.digest(made[2])]
+    with pytest.raises(KeyRegistryError, match="No valid key is named 'app'"):
+        keys.rotate(registry, "app", 0)
+
+
+def test_revoking_shuts_both_forms_of_a_key(registry: psycopg.Connection) -> None:
+    """A key that is revoked in the middle of a rotation opens nothing, and neither does the one before."""
+    keys.create(registry, "web", "write")
+    keys.rotate(registry, "web", 3600)
+    keys.revoke(registry, "web")
+    [key] = keys.listing(registry)
+    assert (key.revoked_at is not None, key.former_sha256) == (True, None)
+
+
+def test_a_rotation_needs_no_restart(new_database: Callable[[], str]) -> None:
+    """In every worker both keys open during the overlap; once it is over, or after revoking, the old one is shut."""
+    with psycopg.connect(new_database(), autocommit=True) as registry:
+        migrate.apply(registry)
+        old = keys.create(registry, "web", "write")
+        with run_collector(registry.info.dsn, workers=4, ANALYTICS_KEY_REFRESH_SECONDS="1") as running:
+
+            def statuses(*asked: str) -> list[int]:
+                return [ask(running.url, key)[0] for key in asked for _ in range(12)]
+
+            assert set(statuses(old)) == {200}
+            new = keys.rotate(registry, "web", 3600)
+            wait_until(lambda: set(statuses(new)) == {200}, within=5, what="the new key opening every worker")
+            assert set(statuses(old, new)) == {200}
+            registry.execute("UPDATE analytics_key SET former_until = now()")
+            wait_until(lambda: set(statuses(old)) == {401}, within=5, what="the end of the old key in every worker")
+            assert set(statuses(new)) == {200}
+            keys.revoke(registry, "web")
+            wait_until(lambda: set(statuses(new)) == {401}, within=5, what="the end of the new key in every worker")
+
+
+def test_keys_as_somebody_types_them(new_database: Callable[[], str]) -> None:
+    """The commands make a key with limits, change them, rotate it, and list it all."""
+    with psycopg.connect(new_database(), autocommit=True) as registry:
+        migrate.apply(registry)
+        environ = {"ANALYTICS_DATABASE_URL": registry.info.dsn}
+
+        def say(*words: str) -> str:
+            said = CliRunner().invoke(main, ["keys", *words], env=environ)
+            return said.output if said.exit_code == 0 else f"{said.exit_code}: {said.output}"
+
+        key = say("create", "--kind", "browser", "--rate", "1000", "--daily", "9", "--origin", "https://a.b", "page")
+        assert key.startswith("browser_")
+        assert say("set", "page", "--rate", "5", "--daily", "0") == "page is changed.\n"
+        assert say("set", "page").startswith("2: ")
+        assert json.loads(say("rotate", "page", "--json"))["key"] != key.strip()
+        [listed] = json.loads(say("list", "--json"))
+        assert (listed["rate"], listed["daily"], listed["origins"]) == (5, None, ["https://a.b"])
+        assert "valid  5 records/s  https://a.b  the key of before until " in say("list")
+        assert say("create", "--kind", "browser", "other").startswith("1: Error: A browser key needs the origins")
 
 
 def ask(url: str, key: str, body: bytes = b"{}") -> tuple[int, str]:

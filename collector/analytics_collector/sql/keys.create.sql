@@ -1,2 +1,3 @@
 -- keys.create
-INSERT INTO analytics_key (name, kind, sha256) VALUES (%(name)s, %(kind)s, %(sha256)s)
+INSERT INTO analytics_key (name, kind, sha256, rate, daily, origins)
+VALUES (%(name)s, %(kind)s, %(sha256)s, %(rate)s, %(daily)s, %(origins)s)

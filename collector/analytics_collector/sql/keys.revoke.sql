@@ -1,2 +1,2 @@
 -- keys.revoke
-UPDATE analytics_key SET revoked_at = now() WHERE name = %(name)s AND revoked_at IS NULL
+UPDATE analytics_key SET revoked_at = now(), former_sha256 = NULL WHERE name = %(name)s AND revoked_at IS NULL

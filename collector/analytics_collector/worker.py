@@ -1,0 +1,142 @@
+"""gunicorn's threaded worker, with requests gathered before a thread gets them.
+
+A thread of gthread reads a request with a blocking `recv` that has no time limit: as many clients as there are threads
+that send one byte and then nothing keep everybody else out, for as long as they like. Here the one loop that watches
+all idle connections anyway also takes in what arrives, and a thread gets a request when all of it is there. So a slow
+client costs a buffer and not a thread; what takes too long is closed, and when the buffers are full, the oldest are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import time
+from functools import partial
+from typing import Any, Final
+
+from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from .config import Settings
+from .intake import Intake
+
+MOST_BUFFERED: Final = 128 * 1024 * 1024  # bytes of unfinished requests in one worker
+_STEP: Final = 256 * 1024  # bytes read at a time
+_PAUSE: Final = 0.1  # seconds between two looks at the clock
+_CROWDED: Final = 0.9  # share of gunicorn's `worker_connections` from which on there is no room for slow ones
+_SLOW: Final = 1.0  # seconds that a request may take to arrive even then
+_LINGER: Final = 2.0  # seconds that a stopping worker waits for the first byte of a request
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+    """What `gunicorn_config` names as the worker's class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        settings = Settings.from_env()
+        self._patience = settings.request_seconds
+        self._most_bytes = settings.max_body_bytes
+        self._intakes: dict[TConn, Intake] = {}  # the oldest first
+        self._reading_until: dict[TConn, float] = {}
+        self._looked_at = 0.0
+
+    def enqueue_req(self, conn: TConn) -> None:
+        """Gather a request; gunicorn calls this for each connection that is new or has become readable."""
+        if self.cfg.is_ssl:  # what is behind the handshake only gunicorn can read
+            super().enqueue_req(conn)
+            return
+        intake = Intake(time.monotonic(), self._patience, self._most_bytes)
+        conn.sock.setblocking(False)
+        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
+        self._intakes[conn] = intake
+        self._take(conn, intake, _pipelined(conn))
+
+    def handle(self, conn: TConn) -> Any:
+        """Serve a request, in a thread."""
+        try:
+            return super().handle(conn)
+        finally:
+            self._reading_until.pop(conn, None)
+
+    def notify(self) -> None:
+        """Look at the clock; gunicorn calls this at each turn of its loop, once a second at least."""
+        super().notify()
+        now = time.monotonic()
+        if now - self._looked_at >= _PAUSE:
+            self._looked_at = now
+            self._look(now)
+
+    def _look(self, now: float) -> None:
+        """Close what takes too long, and the oldest if it is too much."""
+        buffered = sum(len(intake.buffer) for intake in self._intakes.values())
+        for conn, intake in list(self._intakes.items()):
+            if buffered > MOST_BUFFERED or self._is_over(intake, now):
+                buffered -= len(intake.buffer)
+                self._drop(conn)
+        for conn, until in list(self._reading_until.items()):
+            if now > until:
+                self._stop_reading(conn)
+
+    def _is_over(self, intake: Intake, now: float) -> bool:
+        age = now - intake.started_at
+        is_crowded = self.nr_conns >= _CROWDED * self.worker_connections
+        is_idle_at_the_end = not self.alive and not intake.buffer and age > _LINGER
+        return now > intake.deadline or is_idle_at_the_end or (is_crowded and age > _SLOW)
+
+    def _on_readable(self, conn: TConn, _: object) -> None:
+        intake = self._intakes[conn]
+        try:
+            data = conn.sock.recv(_STEP)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._take(conn, intake, data)
+        else:
+            self._drop(conn)
+
+    def _take(self, conn: TConn, intake: Intake, data: bytes) -> None:
+        intake.add(data)
+        if intake.state == "expects":
+            intake.continue_was_sent()
+            with contextlib.suppress(OSError):
+                conn.sock.send(_CONTINUE)
+        if intake.state != "partial":
+            self._hand_on(conn, intake)
+
+    def _hand_on(self, conn: TConn, intake: Intake) -> None:
+        """Let a thread have it, with what has arrived to read first."""
+        self._forget(conn)
+        # A thread may have to read the rest of what is too large, and of what was not quite whole.
+        self._reading_until[conn] = time.monotonic() + self._patience
+        conn.init()
+        conn.parser.unreader.unread(bytes(intake.buffer))
+        conn.data_ready = True
+        super().enqueue_req(conn)
+
+    def _drop(self, conn: TConn) -> None:
+        self._forget(conn)
+        self.nr_conns -= 1
+        conn.close()
+
+    def _forget(self, conn: TConn) -> None:
+        del self._intakes[conn]
+        self.poller.unregister(conn.sock)
+
+    def _stop_reading(self, conn: TConn) -> None:
+        """Wake the thread that waits for more: to it, the connection ends here."""
+        self._reading_until.pop(conn, None)
+        with contextlib.suppress(OSError):
+            conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _pipelined(conn: TConn) -> bytes:
+    """What gunicorn has read of a next request already."""
+    if conn.parser is None:
+        return b""
+    data: bytes = conn.parser.unreader.buf.getvalue()
+    conn.parser.unreader.buf.seek(0)
+    conn.parser.unreader.buf.truncate()
+    return data
