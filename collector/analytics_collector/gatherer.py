@@ -29,7 +29,7 @@ _LINGER: Final = 2.0  # seconds that a stopping worker waits for the first byte 
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
-class Worker(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
+class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
     """What `gunicorn_config` names as the worker's class."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
