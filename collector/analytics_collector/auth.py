@@ -11,7 +11,7 @@ import threading
 import time
 from typing import Final
 
-from . import keys
+from . import keys, logs
 from .db import Database
 from .exceptions import UnauthorizedError, UnavailableError
 from .keys import Key, KeyKind
@@ -34,25 +34,29 @@ class Doorkeeper:
         self._keys: tuple[Key, ...] = ()
         self._read_at = float("-inf")
 
-    def admit(self, authorization: str | None, kind: KeyKind) -> Key:
+    def admit(self, authorization: str | None, kind: KeyKind, *, may_ask: bool = True) -> Key:
         """Find the key that an `Authorization` header holds.
 
         Args:
             authorization: The header, `Bearer <key>` (RFC 6750).
             kind: What the request wants to do; an admin key may do everything.
+            may_ask: False goes by the keys that are known, however old that is, as nobody shall wait for Postgres.
 
         Raises:
             UnauthorizedError: There is no key, or none that opens this door.
             UnavailableError: The keys have never been read and Postgres is away.
         """
         sha256 = keys.digest(_bearer(authorization))
-        key = self._find(sha256, self._refresh) or self._find(sha256, _SHORTEST_REFRESH)
+        key = self._find(sha256, self._refresh if may_ask else float("inf"))
+        if key is None and may_ask:
+            key = self._find(sha256, _SHORTEST_REFRESH)
         if key is None:
             raise UnauthorizedError(
                 "The key is wrong or revoked", "`analytics-collector keys list` shows the valid ones"
             )
         if key.kind not in (kind, "admin"):
             raise UnauthorizedError(f"This is a {key.kind} key", f"this address wants a {kind} key")
+        logs.note(key=key.name)
         return key
 
     def _find(self, sha256: bytes, oldest: float) -> Key | None:

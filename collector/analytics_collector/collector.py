@@ -1,4 +1,4 @@
-"""The parts of one collector, put together: settings, database, doorkeeper, committer."""
+"""The parts of one collector, put together: settings, database, doorkeeper, committer, probe."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from typing import Final, cast
 
 import flask
 
+from . import vitals
 from .auth import Doorkeeper
 from .committer import Committer
 from .config import Settings
 from .db import Database
 from .partitions import PartitionKeeper
+from .probe import Probe
 
 _EXTENSION: Final = "analytics_collector"
 
@@ -28,6 +30,8 @@ class Collector:
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
         self.committer = Committer(self.database)
         self.partitions = PartitionKeeper(self.database)
+        self.probe = Probe(settings.database_url, vitals.look)
+        self.pool_seen_at = float("-inf")  # seconds of the monotonic clock
 
     def attach(self, app: flask.Flask) -> None:
         """Make this the collector of an application."""

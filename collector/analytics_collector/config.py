@@ -24,6 +24,14 @@ def _number(default: int) -> Any:
     return attrs.field(default=default, validator=_positive)
 
 
+def _one_of(*words: str) -> Any:
+    def check(_: Any, attribute: attrs.Attribute[str], value: str) -> None:
+        if value not in words:
+            raise ConfigError(f"{_variable(attribute.name)} is {' or '.join(words)}, not {value!r}")
+
+    return attrs.field(default=words[0], validator=check)
+
+
 @attrs.frozen(kw_only=True)
 class Settings:
     """How this collector runs.
@@ -36,6 +44,8 @@ class Settings:
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
+        log_format: "text" has warnings for people; "json" has a line of JSON for each request and warning.
+        metrics_open: Whether `/metrics` is shown without a key.
     """
 
     database_url: str = ""
@@ -45,13 +55,15 @@ class Settings:
     max_body_bytes: int = _number(8 * 1024 * 1024)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)
+    log_format: str = _one_of("text", "json")
+    metrics_open: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the settings.
 
         Raises:
-            ConfigError: A variable is missing or is no number above zero.
+            ConfigError: A variable is not what it can be.
         """
         given = {field.name: environ.get(_variable(field.name)) for field in attrs.fields(cls)}
         return cls(**{name: _from_text(name, text) for name, text in given.items() if text})
@@ -75,9 +87,18 @@ def _variable(name: str) -> str:
 
 
 def _from_text(name: str, text: str) -> Any:
-    if isinstance(getattr(attrs.fields(Settings), name).default, str):
+    default = getattr(attrs.fields(Settings), name).default
+    if isinstance(default, str):
         return text
+    if isinstance(default, bool):
+        return _truth(name, text)
     try:
         return int(text)
     except ValueError:
         raise ConfigError(f"{_variable(name)} is a whole number above zero, not {text!r}") from None
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"{_variable(name)} is true or false, not {text!r}")
+    return text.lower() == "true"

@@ -1,0 +1,2 @@
+-- vitals.has_jobs
+SELECT to_regclass('analytics_job') IS NOT NULL
