@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from typing import Any, Final
 
-from gunicorn import glogging
+from gunicorn import glogging  # type: ignore[import-untyped]  # it ships no types
 
 from . import logs
 from .config import Settings
@@ -57,7 +57,7 @@ def _remove_unused() -> None:
 atexit.register(_remove_unused)  # for a run that never starts, as with --check-config
 
 
-class Logger(glogging.Logger):
+class Logger(glogging.Logger):  # type: ignore[misc]
     """gunicorn's own words and ours, in one format on stderr."""
 
     def setup(self, cfg: Any) -> None:

@@ -52,7 +52,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
-        line = {"time": _time(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower(), "message": record.getMessage()}
         line |= {"request_id": request_id()} if request_id() else {}
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1] is not None:

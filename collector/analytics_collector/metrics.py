@@ -80,7 +80,7 @@ class _Slots:
 
 _slots: Final = _Slots(Path(os.environ[DIRECTORY])) if os.environ.get(DIRECTORY) else None
 if _slots is not None:
-    prometheus_client.values.ValueClass = prometheus_client.values.MultiProcessValue(_slots.mine)  # type: ignore[misc,no-untyped-call]
+    prometheus_client.values.ValueClass = prometheus_client.values.MultiProcessValue(_slots.mine)  # type: ignore[no-untyped-call]
 
 _registry: Final = CollectorRegistry()  # of our own: whatever else counts in this process is not ours to show
 
