@@ -16,13 +16,14 @@ from gunicorn import glogging  # type: ignore[import-untyped]  # it ships no typ
 
 from . import logs
 from .config import Settings
+from .worker import Worker
 
 _settings = Settings.from_env()
 
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
-worker_class = "gthread"
+worker_class = Worker
 timeout = 30  # seconds without a sign of life before a worker is replaced
 graceful_timeout = 20  # seconds that requests in flight have to finish after SIGTERM
 keepalive = 75  # seconds; longer than the SDK pauses between two batches, so it keeps its connection

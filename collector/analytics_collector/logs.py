@@ -18,8 +18,8 @@ import psycopg
 
 _request: ContextVar[dict[str, Any] | None] = ContextVar("analytics_collector_request", default=None)
 
-_QUOTING_CLASSES: Final = ("22", "23", "54")
-"""Classes of SQLSTATE whose messages quote values: data exceptions, constraints, limits."""
+_QUOTING_CLASSES: Final = ("22", "23", "54", "P0")
+"""Classes of SQLSTATE whose messages quote values: data exceptions, constraints, limits, the app's own triggers."""
 
 
 def begin(request_id: str) -> None:
@@ -52,7 +52,11 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write a record."""
-        line: dict[str, Any] = {"time": _time(record), "level": record.levelname.lower(), "message": record.getMessage()}
+        line: dict[str, Any] = {
+            "time": _time(record),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
         line |= {"request_id": request_id()} if request_id() else {}
         line |= getattr(record, "fields", {})
         if record.exc_info and record.exc_info[1] is not None:
