@@ -11,12 +11,14 @@ import psycopg
 
 from . import adopt as adoption
 from . import dev as development
+from . import doctor as doctors
 from . import keys as registry
 from . import migrate as migrations
 from . import profiles, serve
 from .config import Settings
 from .db import Connection, connect, fault_of
 from .exceptions import CollectorError
+from .finding import report
 
 
 class _Group(click.Group):
@@ -158,6 +160,21 @@ def rebuild() -> None:
     with _connect() as connection:
         mended = profiles.rebuild(connection)
     click.echo(f"{mended} profiles were mended.")
+
+
+@main.command()
+@click.option("--url", default="", help="Where the collector runs, as its senders see it; looks at the proxy, too.")
+@as_json
+@click.pass_context
+def doctor(context: click.Context, url: str, as_json: bool) -> None:
+    """Say what is not as it should be in the database and on the way to it, and what to do; exit code 1 if it fails.
+
+    Run it where the collector runs, with its settings. It stores nothing and prints no password.
+    """
+    findings = doctors.examine(Settings.from_env().require_database(), url)
+    is_well = all(finding.status != "fail" for finding in findings)
+    click.echo(_json({"ok": is_well, "findings": findings}) if as_json else report(findings))
+    context.exit(0 if is_well else 1)
 
 
 def _connect() -> Connection:

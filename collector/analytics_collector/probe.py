@@ -105,6 +105,8 @@ class Probe(Generic[_T]):
 
 
 def _away(error: Exception) -> Exception:
-    if isinstance(error, psycopg.Error):
-        return UnavailableError("The database is away", "send the same request again")
-    return error
+    if not isinstance(error, psycopg.Error):
+        return error
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return UnavailableError("The database does not let this role look", "run `analytics-collector doctor`")
+    return UnavailableError("The database is away", "send the same request again")

@@ -148,6 +148,21 @@ def test_a_database_that_is_away_is_told_at_once() -> None:
     assert "secret" not in raised.value.detail
 
 
+def test_a_role_that_may_not_look_is_told(dsn: str) -> None:
+    """A privilege that is missing is not called an outage; whoever runs the doctor learns which one it is."""
+
+    def question(connection: Connection) -> None:
+        connection.execute("CREATE ROLE nobody_at_all")
+        try:
+            connection.execute("SET ROLE nobody_at_all; SELECT * FROM analytics_migration")
+        finally:
+            connection.execute("RESET ROLE; DROP ROLE nobody_at_all")
+
+    with pytest.raises(UnavailableError, match="does not let this role look") as raised:
+        Probe(dsn, question).ask()
+    assert "doctor" in raised.value.detail
+
+
 def test_what_the_question_says_is_passed_on(dsn: str) -> None:
     """An error of the question's own reaches all who ask."""
 
