@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import re
 import secrets
@@ -33,21 +34,29 @@ def attach(app: flask.Flask) -> None:
 
 
 def _begin() -> None:
-    flask.g.began = time.perf_counter()
-    flask.g.request_id = _request_id(flask.request.headers.get("X-Request-ID", ""))
-    logs.begin(flask.g.request_id)
+    request_id = _request_id(flask.request.environ.get("HTTP_X_REQUEST_ID", ""))
+    logs.begin(request_id)
+    flask.g.began = (time.perf_counter(), request_id)
 
 
 def _end(response: flask.Response) -> flask.Response:
     if "began" not in flask.g:  # another part of the application answered before us
         _begin()
-    seconds = time.perf_counter() - flask.g.began
-    response.headers["X-Request-ID"] = flask.g.request_id
-    for name, value in _HEADERS:
-        response.headers.setdefault(name, value)
+    began, request_id = flask.g.began
+    seconds = time.perf_counter() - began
+    _add_headers(response, request_id)
     _count(response.status_code, seconds)
     _log(response.status_code, seconds)
     return response
+
+
+def _add_headers(response: flask.Response, request_id: str) -> None:
+    """Add what is not there yet: a view may know better."""
+    present = {name.lower() for name, _ in response.headers}
+    for name, value in _HEADERS:
+        if name.lower() not in present:
+            response.headers.add(name, value)
+    response.headers.add("X-Request-ID", request_id)
 
 
 def _request_id(given: str) -> str:
@@ -62,6 +71,7 @@ def _count(status: int, seconds: float) -> None:
     _watch_pool()
 
 
+@functools.cache
 def _route(rule: str) -> str:
     """As it is written in the description of the API."""
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
