@@ -59,7 +59,7 @@ atexit.register(_remove_unused)  # for a run that never starts, as with --check-
 
 
 class Logger(glogging.Logger):  # type: ignore[misc]
-    """gunicorn's own words and ours, in one format on stderr."""
+    """gunicorn's own words, ours, and those of libraries such as psycopg's pool, in one format on stderr."""
 
     def setup(self, cfg: Any) -> None:
         """Prepare the loggers; again at a reload."""
@@ -67,10 +67,9 @@ class Logger(glogging.Logger):  # type: ignore[misc]
         formatter = logs.formatter(_settings.log_format)
         for handler in self.error_log.handlers:
             handler.setFormatter(formatter)
-        ours = logging.getLogger("analytics_collector")
-        ours.handlers = list(self.error_log.handlers)
-        ours.setLevel(logging.INFO if _settings.log_format == "json" else logging.WARNING)
-        ours.propagate = False
+        logging.getLogger().handlers = list(self.error_log.handlers)
+        logging.getLogger("analytics_collector").setLevel(_level)
 
 
+_level: Final = logging.INFO if _settings.log_format == "json" else logging.WARNING
 logger_class = Logger

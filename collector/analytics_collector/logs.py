@@ -1,7 +1,7 @@
 """What the collector writes to its log: one line for each thing, with the request it belongs to, and no secrets.
 
-Errors lose their messages on the way: those of Postgres quote rows, those of Python the values that did not fit. What
-is left, the kinds and the places, leads to the line of code.
+Most errors lose their messages on the way: those of Postgres quote rows, those of Python the values that did not fit.
+What is left, the kinds and the places, leads to the line of code.
 """
 
 from __future__ import annotations
@@ -16,10 +16,15 @@ from typing import Any, Final
 import msgspec
 import psycopg
 
+from .exceptions import ConfigError, EmbeddedPostgresError, KeyRegistryError, MigrationError
+
 _request: ContextVar[dict[str, Any] | None] = ContextVar("analytics_collector_request", default=None)
 
 _QUOTING_CLASSES: Final = ("22", "23", "54", "P0")
 """Classes of SQLSTATE whose messages quote values: data exceptions, constraints, limits, the app's own triggers."""
+
+_SPEAKING: Final = (ConfigError, MigrationError, KeyRegistryError, EmbeddedPostgresError, ImportError, OSError)
+"""Errors that speak of settings, files and addresses, and never of what was sent."""
 
 
 def begin(request_id: str) -> None:
@@ -104,4 +109,4 @@ def _kind(error: BaseException) -> str:
     if isinstance(error, psycopg.Error) and error.sqlstate:
         quotes = error.sqlstate[:2] in _QUOTING_CLASSES
         return f"{name} {error.sqlstate}" + ("" if quotes else f": {error.diag.message_primary}")
-    return name
+    return f"{name}: {error}" if isinstance(error, _SPEAKING) else name

@@ -19,14 +19,12 @@ import psycopg
 
 from .db import Connection, connect
 from .exceptions import CollectorError, UnavailableError
+from .sql import load
 
 _T = TypeVar("_T")
 
-_OPTIONS: Final = {
-    "autocommit": True,
-    "options": "-c statement_timeout=2s -c lock_timeout=1s",
-    "tcp_user_timeout": 3000,  # milliseconds: a network that swallows everything must not keep the thread for long
-}
+_TCP_TIMEOUT: Final = 3000  # milliseconds: a network that swallows everything must not keep the thread for long
+_TIMEOUTS: Final = {"lock_timeout": "1s", "statement_timeout": "2s"}
 
 
 class Probe(Generic[_T]):
@@ -94,8 +92,10 @@ class Probe(Generic[_T]):
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:
-            self._connection = connect(self._conninfo, **_OPTIONS)
+            self._connection = connect(self._conninfo, autocommit=True, tcp_user_timeout=_TCP_TIMEOUT)
             weakref.finalize(self, self._connection.close).atexit = False
+            # Not as an option of the connection: the conninfo may have some of its own, such as a search_path.
+            self._connection.execute(load("db.timeouts"), _TIMEOUTS)
         return self._connection
 
     def _disconnect(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import psycopg
@@ -201,6 +203,29 @@ def ask_often(collector: Collector, count: int) -> None:
 def counts_below(folder: Path) -> list[Path]:
     """The folders in which workers count."""
     return list(folder.glob("analytics-metrics-*"))
+
+
+PLACED = "metrics.note_verdict(" in "".join(path.read_text() for path in Path(metrics.__file__).parent.glob("*.py"))
+
+
+@pytest.mark.skipif(not PLACED, reason="nobody notes verdicts yet")
+def test_what_is_stored_is_counted(dsn: str, tmp_path: Path) -> None:
+    """Events that four workers have stored, had before, or set aside are figures, and a number in the log."""
+    log = tmp_path / "log"
+    refused = event("refused", event_data={"a": "\0"})
+    with logging_collector(dsn, log, workers=4, ANALYTICS_LOG_FORMAT="json") as collector:
+        contents = [body(events=[event(number // 2), refused]) for number in range(40)]
+        with ThreadPoolExecutor(4) as threads:
+            send = partial(ask, collector.url, "/v1/events", WRITE, method="POST")
+            assert {reply.status for reply in threads.map(lambda content: send(content=content), contents)} == {200}
+        text = ask(collector.url, "/metrics").text
+    assert samples(text, "analytics_events_accepted_total") == {(): 20}
+    assert samples(text, "analytics_events_duplicate_total") == {(): 20}
+    assert samples(text, "analytics_records_rejected_total")[("nul_character",)] == 40
+    assert 1 <= samples(text, "analytics_commit_seconds_count")[()] <= 80
+    assert samples(text, "analytics_commit_records_sum")[()] >= 40
+    posts = [line for line in map(json.loads, log.read_text().splitlines()) if line.get("method") == "POST"]
+    assert [(line["records"], line["key"]) for line in posts] == [(2, "tests-write")] * 40
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"]], ids=["as it is", "preloaded"])

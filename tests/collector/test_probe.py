@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
 from analytics_collector import embedded, keys, migrate
 from analytics_collector.db import Connection
@@ -146,6 +147,14 @@ def test_a_database_that_is_away_is_told_at_once() -> None:
     with pytest.raises(UnavailableError, match="The database is away") as raised:
         probe.ask()
     assert "secret" not in raised.value.detail
+
+
+def test_a_schema_of_ones_own_is_kept(dsn: str) -> None:
+    """A search_path in the DSN counts for the probe as it does for everything else."""
+    probe = Probe(
+        make_conninfo(dsn, options="-c search_path=elsewhere"), lambda c: c.execute("SHOW search_path").fetchone()
+    )
+    assert probe.ask() == ("elsewhere",)
 
 
 def test_a_role_that_may_not_look_is_told(dsn: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from analytics_collector import logs
 from tests.collector.batches import body, event
 from tests.collector.operating import READ, Reply, ask, logging_collector, workers_of
 from tests.conftest import ADMIN_KEY, READ_KEY, WRITE_KEY
-from tests.programs import wait_until
+from tests.programs import free_port, wait_until
 
 WRITE = {"Authorization": f"Bearer {WRITE_KEY}"}
 SECRET = "the-contents-of-an-event"
@@ -110,6 +112,39 @@ def test_a_request_is_a_line_of_json(dsn: str, tmp_path: Path) -> None:
     assert "key" not in line_of(log, strange)
     assert any(line["message"].startswith("Starting gunicorn") for line in lines(log))
     assert all({"time", "level", "message"} <= line.keys() for line in lines(log))
+
+
+def test_every_voice_has_the_same_format(tmp_path: Path) -> None:
+    """What psycopg's pool says of a Postgres that is away is a line of JSON too, and shows no password."""
+    log = tmp_path / "log"
+    nowhere = f"postgresql://ada:secret@127.0.0.1:{free_port()}/x"
+    environ = {"ANALYTICS_LOG_FORMAT": "json", "ANALYTICS_DATABASE_PATIENCE_SECONDS": "1"}
+    with logging_collector(nowhere, log, workers=1, ready=False, **environ) as collector:
+        lost = ask(collector.url, "/v1/events")
+    assert lost.status == 503
+    assert len([line for line in lines(log) if line["level"] == "warning"]) >= 2
+    told = [line["message"] for line in lines(log) if line.get("request_id") == lost.headers["x-request-id"]]
+    assert told[0].startswith("A request could not be served, as Postgres says: ")
+    assert told[1] == "GET /v1/events 503"
+    assert "secret" not in log.read_text()
+
+
+def test_a_mistake_in_the_settings_is_told(tmp_path: Path) -> None:
+    """Words that speak of settings are kept: who starts gunicorn by hand without a database reads what to set."""
+    command = [
+        sys.executable,
+        "-m",
+        "gunicorn",
+        "-c",
+        "python:analytics_collector.gunicorn_config",
+        "--bind",
+        "127.0.0.1:0",
+    ]
+    ended = subprocess.run(
+        [*command, "analytics_collector.app:create_app()"], capture_output=True, text=True, timeout=30, check=False
+    )
+    assert ended.returncode != 0
+    assert "ConfigError: No database given. Set ANALYTICS_DATABASE_URL" in ended.stderr
 
 
 def test_a_log_for_people_has_warnings_only(dsn: str, tmp_path: Path) -> None:
