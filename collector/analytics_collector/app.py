@@ -8,7 +8,7 @@ import flask
 import msgspec
 from werkzeug.exceptions import HTTPException
 
-from . import api, guard, health, ingest
+from . import api, guard, health, ingest, trace
 from .collector import Collector
 from .config import Settings
 from .exceptions import CollectorError, RequestError
@@ -30,6 +30,7 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     app.url_map.converters["id"] = api.IdConverter
     app.url_map.merge_slashes = False  # an id may start with one
     Collector(settings).attach(app)
+    trace.attach(app)
     for part in (ingest, api, health):
         app.register_blueprint(part.blueprint)
     guard.install(app)

@@ -11,17 +11,20 @@ import psycopg
 
 from . import adopt as adoption
 from . import dev as development
+from . import doctor as doctors
 from . import migrate as migrations
 from . import profiles, roles, serve
 from .cli_housekeeping import housekeeping_command
 from .cli_keys import keys_group
 from .cli_plan import plan_group
 from .cli_rejects import rejects_command, replay_command
+from .config import Settings
 from .console import as_json
 from .console import as_line as _json
 from .console import connection as _connect
 from .db import Connection, fault_of
 from .exceptions import CollectorError
+from .finding import report
 
 
 class _Group(click.Group):
@@ -144,6 +147,21 @@ def _verify(connection: Connection) -> list[profiles.WrongProfile]:
             bar.update(done - bar.pos)
 
         return profiles.verify(connection, show)
+
+
+@main.command()
+@click.option("--url", default="", help="Where the collector runs, as its senders see it; looks at the proxy, too.")
+@as_json
+@click.pass_context
+def doctor(context: click.Context, url: str, as_json: bool) -> None:
+    """Say what is not as it should be in the database and on the way to it, and what to do; exit code 1 if it fails.
+
+    Run it where the collector runs, with its settings. It stores nothing and prints no password.
+    """
+    findings = doctors.examine(Settings.from_env().require_database(), url)
+    is_well = all(finding.status != "fail" for finding in findings)
+    click.echo(_json({"ok": is_well, "findings": findings}) if as_json else report(findings))
+    context.exit(0 if is_well else 1)
 
 
 def _describe(ready: development.Ready, *, as_json: bool) -> str:

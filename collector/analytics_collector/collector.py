@@ -1,4 +1,4 @@
-"""The parts of one collector, put together: settings, database, doorkeeper, committer."""
+"""The parts of one collector, put together: settings, database, doorkeeper, committer, probe."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import flask
 
-from . import address, browser
+from . import address, browser, vitals
 from .auth import Doorkeeper
 from .batch import Batch
 from .committer import Committer
@@ -17,6 +17,7 @@ from .gate import Gate
 from .housekeeping import Housekeeper
 from .keys import Key
 from .meter import Meter
+from .probe import Probe
 
 _EXTENSION: Final = "analytics_collector"
 
@@ -37,6 +38,8 @@ class Collector:
         self.gate = Gate.of(settings)
         self.committer = Committer(self.database, patience=settings.database_patience_seconds)
         self.housekeeper = Housekeeper(settings)
+        self.probe = Probe(settings.database_url, vitals.look)
+        self.pool_seen_at = float("-inf")  # seconds of the monotonic clock
 
     def attach(self, app: flask.Flask) -> None:
         """Make this the collector of an application."""

@@ -8,6 +8,7 @@ waits for nobody, and the busier it gets the more share one transaction (group c
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Sequence
 from typing import Final
@@ -15,7 +16,7 @@ from typing import Final
 import attrs
 import psycopg
 
-from . import users, writer
+from . import metrics, users, writer
 from .batch import Batch, Item, Reject, user_ids
 from .db import Connection, Database, fault_of
 from .event_rows import Key, key_of
@@ -208,7 +209,10 @@ class Committer:
             numbers = users.number(connection, user_ids(items))
             return writer.write(connection, items, numbers, may_be_stored=may_be_stored)
 
-        return self._database.run(work, pipelined=len(items) <= writer.FEW)
+        began = time.perf_counter()
+        new = self._database.run(work, pipelined=len(items) <= writer.FEW)
+        metrics.note_commit(time.perf_counter() - began, len(items) + len(rejects))
+        return new
 
     def _bisect(self, entries: Sequence[Entry]) -> None:
         """Store all that Postgres takes; halves that it refuses are halved again, until a record stands alone."""

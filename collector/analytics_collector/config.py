@@ -63,6 +63,8 @@ class Settings:
         trusted_proxies: Addresses and networks of the proxies whose X-Forwarded-For is believed.
         plan: Path of the tracking plan, a TOML file that is read at start; none lets every event pass.
         plan_mode: What becomes of an event that is not as planned: "reject" it, or "flag" it and store it.
+        log_format: "text" has warnings for people; "json" has a line of JSON for each request and warning.
+        metrics_open: Whether `/metrics` is shown without a key.
     """
 
     database_url: str = ""
@@ -81,13 +83,15 @@ class Settings:
     trusted_proxies: str = ""
     plan: str = ""
     plan_mode: str = attrs.field(default="reject", validator=_one_of("reject", "flag"))
+    log_format: str = attrs.field(default="text", validator=_one_of("text", "json"))
+    metrics_open: bool = False
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] = os.environ) -> Settings:
         """Read the settings.
 
         Raises:
-            ConfigError: A variable is missing or is no number above zero.
+            ConfigError: A variable is not what it can be.
         """
         given = {field.name: environ.get(_variable(field.name)) for field in attrs.fields(cls)}
         return cls(**{name: _from_text(name, text) for name, text in given.items() if text})
@@ -111,9 +115,18 @@ def _variable(name: str) -> str:
 
 
 def _from_text(name: str, text: str) -> Any:
-    if isinstance(getattr(attrs.fields(Settings), name).default, str):
+    default = getattr(attrs.fields(Settings), name).default
+    if isinstance(default, str):
         return text
+    if isinstance(default, bool):
+        return _truth(name, text)
     try:
         return int(text)
     except ValueError:
         raise ConfigError(f"{_variable(name)} is a whole number above zero, not {text!r}") from None
+
+
+def _truth(name: str, text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ConfigError(f"{_variable(name)} is true or false, not {text!r}")
+    return text.lower() == "true"

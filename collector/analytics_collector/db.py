@@ -105,6 +105,10 @@ class Database:
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
+    def stats(self) -> dict[str, int]:
+        """What the pool of this process says of itself; empty before its first use."""
+        return self._pool.get_stats() if self._pool is not None and self._pid == os.getpid() else {}
+
     def close(self) -> None:
         """Close the connections of this process."""
         if self._pool is not None and self._pid == os.getpid():

@@ -5,17 +5,71 @@ By hand: `gunicorn -c python:analytics_collector.gunicorn_config "analytics_coll
 
 from __future__ import annotations
 
+import atexit
+import logging
+import os
+import shutil
+import tempfile
+from typing import Any, Final
+
+from gunicorn import glogging
+
+from . import logs
 from .config import Settings
+from .worker import Worker
 
 _settings = Settings.from_env()
 
 bind = _settings.bind
 workers = _settings.workers
 threads = _settings.threads
-worker_class = "analytics_collector.gatherer.Gatherer"  # gthread, but a slow client costs no thread
+worker_class = Worker
 timeout = 30  # seconds without a sign of life before a worker is replaced
 graceful_timeout = 20  # seconds that requests in flight have to finish after SIGTERM
 keepalive = 75  # seconds; longer than the SDK pauses between two batches, so it keeps its connection
 worker_tmp_dir = None
 # gunicorn >= 25.1 opens a control socket below $HOME, shared by all instances of a user and missing in containers.
 control_socket_disable = True
+
+
+# Where the workers count, for `metrics`: before anything imports that, also with --preload; and never a folder that was
+# there before, as what another run or another program counted would be added.
+_counts: Final = tempfile.mkdtemp(prefix="analytics-metrics-")
+_maker: Final = os.getpid()
+os.environ["PROMETHEUS_MULTIPROC_DIR"] = _counts
+
+
+def on_starting(server: Any) -> None:
+    """Let the workers write where they count, should they be another user than the one who starts them."""
+    if os.geteuid() == 0:
+        os.chown(_counts, server.cfg.uid, server.cfg.gid)
+
+
+def on_exit(_: Any) -> None:
+    """Remove what was counted: the next run counts from zero, as Prometheus expects."""
+    shutil.rmtree(_counts, ignore_errors=True)
+
+
+def _remove_unused() -> None:
+    if os.getpid() == _maker:  # and not in the workers, which end before
+        shutil.rmtree(_counts, ignore_errors=True)
+
+
+atexit.register(_remove_unused)  # for a run that never starts, as with --check-config
+
+
+class Logger(glogging.Logger):  # type: ignore[misc]
+    """gunicorn's own words, ours, and those of libraries such as psycopg's pool, in one format on stderr."""
+
+    def setup(self, cfg: Any) -> None:
+        """Prepare the loggers; again at a reload."""
+        super().setup(cfg)
+        formatter = logs.formatter(_settings.log_format)
+        for handler in self.error_log.handlers:
+            handler.setFormatter(formatter)
+        logging.getLogger().handlers = list(self.error_log.handlers)
+        logging.getLogger("analytics_collector").setLevel(_level)
+
+
+_level: Final = logging.INFO if _settings.log_format == "json" else logging.WARNING
+logger_class = Logger

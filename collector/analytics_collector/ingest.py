@@ -9,6 +9,7 @@ from typing import IO, Any, Final
 import flask
 import msgspec
 
+from . import metrics
 from .batch import Reject
 from .collector import Collector
 from .committer import Verdict
@@ -32,6 +33,7 @@ def post_events() -> flask.Response:
     now = datetime.now(UTC)
     batch = collector.receive(native.parse(body, now), key, now)
     verdict = collector.committer.commit(batch, key.name)
+    metrics.note_verdict(verdict.accepted, verdict.duplicates, [reject.code for reject in verdict.rejected])
     return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
 
 

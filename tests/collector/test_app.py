@@ -17,7 +17,7 @@ from analytics_collector.app import create_app
 from analytics_collector.config import Settings
 from analytics_collector.exceptions import ConfigError
 from tests.conftest import READ_KEY, WRITE_KEY
-from tests.programs import free_port
+from tests.programs import free_port, wait_until
 
 READ = {"Authorization": f"Bearer {READ_KEY}"}
 
@@ -81,7 +81,7 @@ def test_a_collector_is_ready_once_it_is_migrated(own: FlaskClient, own_connecti
     """A collector that runs before the migration becomes ready by it, without a restart."""
     assert own.get("/readyz").status_code == 503
     migrate.apply(own_connection)
-    assert own.get("/readyz").status_code == 200
+    wait_until(lambda: own.get("/readyz").status_code == 200, within=3, what="being ready")
 
 
 def test_a_pending_migration_is_named(own: FlaskClient, own_connection: psycopg.Connection) -> None:
@@ -92,9 +92,9 @@ def test_a_pending_migration_is_named(own: FlaskClient, own_connection: psycopg.
     assert (newer.status_code, newer.json["code"]) == (503, "unmigrated")
     assert "9999_future" in newer.json["detail"]
     own_connection.execute("DELETE FROM analytics_migration")
+    wait_until(lambda: "0001_tables" in own.get("/readyz").json["message"], within=3, what="naming what is pending")
     older = own.get("/readyz")
     assert (older.status_code, older.json["code"]) == (503, "unmigrated")
-    assert "0001_tables" in older.json["message"]
 
 
 def test_a_collector_without_its_database_is_alive(away: FlaskClient) -> None:

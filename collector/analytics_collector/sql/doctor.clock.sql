@@ -1,0 +1,2 @@
+-- doctor.clock
+SELECT extract(epoch FROM clock_timestamp())::float8

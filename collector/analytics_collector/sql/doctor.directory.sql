@@ -1,0 +1,2 @@
+-- doctor.directory
+SELECT current_setting('data_directory')
