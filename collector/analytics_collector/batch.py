@@ -1,23 +1,26 @@
 """A batch: the records of one request, those that can be stored apart from those that cannot.
 
-Also the pure half of writing one: what a batch says about each of its sessions, folded into one row a session.
+Also the pure half of writing one: what records say about each of their sessions, folded into one row a session.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
 import attrs
+import msgspec
 
 from . import records
 from .exceptions import RecordError
-from .records import EventRecord, Record, SessionRecord, UserId, UserRecord
+from .records import FIRST_OWN_USER_ID, EventRecord, Record, SessionRecord, UserId, UserRecord
 
 Kind = Literal["event", "session", "user"]
 KINDS: Final[tuple[Kind, ...]] = ("session", "user", "event")
+Arrays = Mapping[Kind, Sequence[bytes]]
+"""The records of a request as they arrived, by kind."""
 
 _READERS: Final[Mapping[Kind, Callable[[bytes, datetime], Record]]] = {
     "event": records.event,
@@ -26,13 +29,11 @@ _READERS: Final[Mapping[Kind, Callable[[bytes, datetime], Record]]] = {
 }
 
 
-@attrs.frozen
-class Item:
-    """A record that Postgres will take, with where it stood and how it read."""
+class Item(msgspec.Struct, frozen=True, gc=False):
+    """A record that Postgres will take, with where it stood: its place in its array of the request, from 0."""
 
     kind: Kind
     index: int
-    raw: bytes
     record: Record
 
 
@@ -55,13 +56,26 @@ class Reject:
 
 @attrs.frozen
 class Batch:
-    """The records of one request, judged."""
+    """The records of one request, judged.
+
+    Attributes:
+        size: Bytes of the request.
+        arrays: Gives its records as they arrived; called only if one of the items is refused after all.
+    """
 
     items: tuple[Item, ...] = ()
     rejects: tuple[Reject, ...] = ()
+    size: int = 0
+    arrays: Callable[[], Arrays] = dict
+
+    def refuse(self, item: Item, code: str, message: str) -> Reject:
+        """Turn an item that the database would not take into a reject."""
+        event_id = item.record.event_id if isinstance(item.record, EventRecord) else None
+        raw = bytes(self.arrays()[item.kind][item.index])
+        return Reject(item.kind, item.index, raw, code, message, event_id)
 
 
-def read(arrays: Mapping[Kind, Iterable[bytes]], now: datetime) -> Batch:
+def read(arrays: Arrays, now: datetime, size: int = 0) -> Batch:
     """Judge every record alone, so that a bad one costs none of its neighbours."""
     items: list[Item] = []
     rejects: list[Reject] = []
@@ -69,10 +83,10 @@ def read(arrays: Mapping[Kind, Iterable[bytes]], now: datetime) -> Batch:
         reader = _READERS[kind]
         for index, raw in enumerate(map(bytes, raws)):
             try:
-                items.append(Item(kind, index, raw, reader(raw, now)))
+                items.append(Item(kind, index, reader(raw, now)))
             except RecordError as error:
                 rejects.append(Reject(kind, index, raw, error.code, error.message, _event_id(kind, raw)))
-    return Batch(tuple(items), tuple(rejects))
+    return Batch(tuple(items), tuple(rejects), size, lambda: arrays)
 
 
 _EVENT_ID: Final = re.compile(rb'"event_id"\s*:\s*"([^"\\]{1,64})"')
@@ -84,21 +98,14 @@ def _event_id(kind: Kind, raw: bytes) -> str | None:
     return found[1].decode() if found else None
 
 
-def refuse(item: Item, code: str, message: str) -> Reject:
-    """Turn an item that the database would not take into a reject."""
-    event_id = item.record.event_id if isinstance(item.record, EventRecord) else None
-    return Reject(item.kind, item.index, item.raw, code, message, event_id)
-
-
 def user_ids(items: Iterable[Item]) -> set[UserId]:
     """All users that these items name, each in the form it is stored in."""
     named = (item.record.user_id for item in items)
     return {records.stored_user_id(user_id) for user_id in named if user_id is not None}
 
 
-@attrs.define
-class SessionRow:
-    """What one batch says about one session, ready for the upsert.
+class SessionRow(msgspec.Struct, gc=False):
+    """What a group of records says about one session, ready for the upsert.
 
     Attributes:
         user_id: The first user seen in it: the one who owns it, unless it has an owner already.
@@ -150,8 +157,8 @@ def fold_sessions(items: Iterable[Item], numbers: Mapping[str, int]) -> list[Ses
 
 def number_of(user_id: UserId | None, numbers: Mapping[str, int]) -> int | None:
     """The number that a user id is stored as."""
-    if user_id is None:
-        return None
+    if user_id is None or (type(user_id) is int and 0 <= user_id < FIRST_OWN_USER_ID):
+        return user_id
     stored = records.stored_user_id(user_id)
     return stored if isinstance(stored, int) else numbers[stored]
 

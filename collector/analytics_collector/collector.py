@@ -22,11 +22,11 @@ class Collector:
         self.settings = settings
         self.database = Database(
             settings.database_url,
-            connections=settings.threads,
+            connections=settings.connections,
             patience=settings.database_patience_seconds,
         )
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds)
-        self.committer = Committer(self.database)
+        self.committer = Committer(self.database, patience=settings.database_patience_seconds)
         self.housekeeper = Housekeeper(settings)
 
     def attach(self, app: flask.Flask) -> None:

@@ -1,16 +1,30 @@
-"""Commits batches: all of one in a transaction, and only what Postgres itself refuses is left out."""
+"""Commits what requests bring, in groups: whoever comes while a commit is under way is part of the next one.
+
+There is no thread for it and nothing waits for company: the first request leads, commits its group in its own thread,
+tells the others what became of theirs, and hands over to the first of those that came meanwhile. So a lone request
+waits for nobody, and the busier it gets the more share one transaction (group commit, as databases do it).
+"""
 
 from __future__ import annotations
 
+import threading
+from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 import attrs
 import psycopg
 
 from . import users, writer
-from .batch import Batch, Item, Reject, refuse, user_ids
+from .batch import Batch, Item, Reject, user_ids
 from .db import Connection, Database, fault_of
-from .records import stored_user_id
+from .event_rows import Key, key_of
+from .exceptions import UnavailableError
+from .records import EventRecord, stored_user_id
+
+MOST_WAITING: Final = 64 * 1024 * 1024  # bytes of requests that wait for a commit, before others are turned away
+_MOST_RECORDS: Final = 10_000  # in one transaction
+_MOST_BYTES: Final = 16 * 1024 * 1024  # of the requests in one transaction
 
 
 @attrs.frozen
@@ -27,70 +41,208 @@ class Verdict:
     duplicates: int = 0
     rejected: tuple[Reject, ...] = ()
 
-    def __add__(self, other: Verdict) -> Verdict:
-        """The verdict on two batches together."""
-        return Verdict(
-            self.accepted + other.accepted,
-            self.duplicates + other.duplicates,
-            self.rejected + other.rejected,
-        )
+
+class _Ticket:
+    """One request's batch on its way, and what is known of its fate."""
+
+    def __init__(self, batch: Batch, key_name: str) -> None:
+        self.batch = batch
+        self.key_name = key_name
+        self.called = threading.Event()  # when its fate is known, or when it is to lead
+        self.error: BaseException | None = None
+        self.is_done = False
+        self._accepted = self._duplicates = 0
+        self._rejected = list(batch.rejects)
+
+    def count(self, *, is_new: bool) -> None:
+        """Book one record that Postgres has."""
+        if is_new:
+            self._accepted += 1
+        else:
+            self._duplicates += 1
+
+    def reject(self, reject: Reject) -> None:
+        """Book one record that is set aside."""
+        self._rejected.append(reject)
+
+    def verdict(self) -> Verdict:
+        """All of it.
+
+        Raises:
+            UnavailableError: Postgres is away.
+        """
+        if self.error is not None:
+            raise self.error
+        return Verdict(self._accepted, self._duplicates, tuple(self._rejected))
+
+
+Entry = tuple[_Ticket, Item]
 
 
 class Committer:
-    """Puts batches into Postgres; when `commit` returns they are there."""
+    """Puts batches into Postgres; when `commit` returns they are there.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        database: Where.
+        patience: Seconds that a request waits for its turn.
+        most_waiting: Bytes of requests that may wait for a commit.
+    """
+
+    def __init__(self, database: Database, *, patience: float = 5.0, most_waiting: int = MOST_WAITING) -> None:
         self._database = database
+        self._patience = patience
+        self._room = most_waiting
+        self._lock = threading.Lock()
+        self._waiting: deque[_Ticket] = deque()
+        self._is_led = False
 
     def commit(self, batch: Batch, key_name: str) -> Verdict:
-        """Store a batch, in one transaction unless Postgres refuses a record of it.
+        """Store a batch, in one transaction with others; only what Postgres refuses of it is left out.
 
         Args:
             batch: Judged records; those refused already are kept too.
             key_name: Whose records these are.
 
         Raises:
-            UnavailableError: Postgres is away. Sending the same batch again stores nothing twice.
+            UnavailableError: Postgres is away, or too much waits for it. Sending the same batch again stores
+                nothing twice.
         """
+        ticket = _Ticket(batch, key_name)
+        if not self._join(ticket):
+            self._wait_for_turn(ticket)
+        if not ticket.is_done:
+            self._lead()
+        return ticket.verdict()
+
+    def _join(self, ticket: _Ticket) -> bool:
+        """Stand in line; tells whether this request leads."""
+        with self._lock:
+            if ticket.batch.size > self._room:
+                raise UnavailableError("Too much waits for the database", "send the same request again")
+            self._room -= ticket.batch.size
+            self._waiting.append(ticket)
+            leads, self._is_led = not self._is_led, True
+        return leads
+
+    def _wait_for_turn(self, ticket: _Ticket) -> None:
+        if ticket.called.wait(self._patience):
+            return
+        with self._lock:
+            is_waiting = ticket in self._waiting and not ticket.called.is_set()
+            if is_waiting:
+                self._waiting.remove(ticket)
+                self._room += ticket.batch.size
+        if is_waiting:
+            raise UnavailableError("The database is slow", "send the same request again")
+        ticket.called.wait()  # it is in a transaction, which has a time limit of its own
+
+    def _lead(self) -> None:
+        group = self._next_group()
         try:
-            return self._store(batch.items, batch.rejects, key_name)
+            self._commit_group(group)
+        except BaseException as error:
+            for ticket in group:
+                ticket.error = error
+            raise
+        finally:
+            self._hand_over(group)
+
+    def _next_group(self) -> list[_Ticket]:
+        """The first in line, who leads, and as many behind it as one transaction should have."""
+        group: list[_Ticket] = []
+        records = size = 0
+        with self._lock:
+            while self._waiting:
+                batch = self._waiting[0].batch
+                records, size = records + len(batch.items), size + batch.size
+                if group and (records > _MOST_RECORDS or size > _MOST_BYTES):
+                    break
+                group.append(self._waiting.popleft())
+        return group
+
+    def _hand_over(self, group: Sequence[_Ticket]) -> None:
+        with self._lock:
+            self._room += sum(ticket.batch.size for ticket in group)
+            self._is_led = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].called.set()
+        for ticket in group:
+            ticket.is_done = True
+            ticket.called.set()
+
+    # One group
+
+    def _commit_group(self, group: Sequence[_Ticket]) -> None:
+        entries = [(ticket, item) for ticket in group for item in ticket.batch.items]
+        rejects = [(ticket.key_name, reject) for ticket in group for reject in ticket.batch.rejects]
+        try:
+            self._store(entries, rejects)
         except psycopg.Error as error:
             if fault_of(error) != "refused":
                 raise
-        known, strangers = self._tell_strangers(batch.items)
-        return self._store((), (*batch.rejects, *strangers), key_name) + self._bisect(known, key_name)
+            known = self._set_strangers_aside(entries, rejects)
+            self._bisect(known)
 
-    def _store(self, items: Sequence[Item], rejects: Sequence[Reject], key_name: str) -> Verdict:
-        def work(connection: Connection) -> int:
-            writer.write_rejects(connection, rejects, key_name)
-            return writer.write(connection, items, users.number(connection, user_ids(items)))
-
-        new = self._database.run(work)
-        events = sum(item.kind == "event" for item in items)
-        return Verdict(new + len(items) - events, events - new, tuple(rejects))
-
-    def _bisect(self, items: Sequence[Item], key_name: str) -> Verdict:
-        """Store all that Postgres takes; halves that it refuses are halved again."""
+    def _store(self, entries: Sequence[Entry], rejects: Sequence[tuple[str, Reject]] = ()) -> None:
+        """Store all of it in one transaction, and book it."""
         try:
-            return self._store(items, (), key_name)
+            new = self._write(entries, rejects, may_be_stored=False)
+        except psycopg.errors.UniqueViolation:  # some are there already: sent again, as an answer was lost
+            new = self._write(entries, rejects, may_be_stored=True)
+        for ticket, item in entries:
+            record = item.record
+            if new is None or not isinstance(record, EventRecord):
+                ticket.count(is_new=True)
+                continue
+            key = key_of(record)
+            ticket.count(is_new=key in new)
+            new.discard(key)
+
+    def _write(
+        self, entries: Sequence[Entry], rejects: Sequence[tuple[str, Reject]], *, may_be_stored: bool
+    ) -> set[Key] | None:
+        items = [item for _, item in entries]
+
+        def work(connection: Connection) -> set[Key] | None:
+            writer.write_rejects(connection, rejects)
+            numbers = users.number(connection, user_ids(items))
+            return writer.write(connection, items, numbers, may_be_stored=may_be_stored)
+
+        return self._database.run(work, pipelined=len(items) <= writer.FEW)
+
+    def _bisect(self, entries: Sequence[Entry]) -> None:
+        """Store all that Postgres takes; halves that it refuses are halved again, until a record stands alone."""
+        if not entries:
+            return
+        try:
+            self._store(entries)
         except psycopg.Error as error:
             if fault_of(error) != "refused":
                 raise
-            if len(items) == 1:
-                reject = refuse(items[0], "database_refused", str(error).partition("\n")[0])
-                return self._store((), (reject,), key_name)
-        middle = len(items) // 2
-        return self._bisect(items[:middle], key_name) + self._bisect(items[middle:], key_name)
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                self._bisect(entries[:middle])
+                self._bisect(entries[middle:])
+                return
+            ticket, item = entries[0]
+            reject = ticket.batch.refuse(item, "database_refused", str(error).partition("\n")[0])
+            self._store((), [(ticket.key_name, reject)])
+            ticket.reject(reject)
 
-    def _tell_strangers(self, items: Sequence[Item]) -> tuple[list[Item], list[Reject]]:
+    def _set_strangers_aside(self, entries: Sequence[Entry], rejects: Sequence[tuple[str, Reject]]) -> list[Entry]:
         """Set sessions and events of users that the app does not have aside, all at once; traits may come first."""
+        items = [item for _, item in entries]
         strangers = self._database.run(lambda connection: users.strangers(connection, user_ids(items)))
-        known: list[Item] = []
-        rejects: list[Reject] = []
-        for item in items:
+        known: list[Entry] = []
+        unknown: list[tuple[_Ticket, Reject]] = []
+        for ticket, item in entries:
             user_id = item.record.user_id
             if item.kind != "user" and user_id is not None and stored_user_id(user_id) in strangers:
-                rejects.append(refuse(item, "unknown_user", f"the app's user table has no user {user_id}"))
+                words = f"the app's user table has no user {user_id}"
+                unknown.append((ticket, ticket.batch.refuse(item, "unknown_user", words)))
             else:
-                known.append(item)
-        return known, rejects
+                known.append((ticket, item))
+        self._store((), [*rejects, *((ticket.key_name, reject) for ticket, reject in unknown)])
+        for ticket, reject in unknown:
+            ticket.reject(reject)
+        return known

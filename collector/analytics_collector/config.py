@@ -41,7 +41,8 @@ class Settings:
         database_url: A libpq URI or keyword string of any Postgres from 15 up.
         bind: Address and port that gunicorn listens on.
         workers: Processes of gunicorn.
-        threads: Requests that one worker serves at a time, and connections it keeps to Postgres.
+        threads: Requests that one worker serves at a time; those that write share a transaction.
+        connections: Connections that one worker keeps to Postgres, at most.
         max_body_bytes: Largest body of a request, in bytes, as sent and once inflated.
         key_refresh_seconds: Longest time, in seconds, that a revoked key still opens the door.
         database_patience_seconds: How long one request waits for Postgres, in seconds, before it is answered 503.
@@ -55,7 +56,8 @@ class Settings:
     database_url: str = ""
     bind: str = "127.0.0.1:8000"
     workers: int = _number(2)
-    threads: int = _number(4)
+    threads: int = _number(16)
+    connections: int = _number(4)
     max_body_bytes: int = _number(8 * 1024 * 1024)
     key_refresh_seconds: int = _number(5)
     database_patience_seconds: int = _number(5)

@@ -45,7 +45,7 @@ _WireUserId = int | Annotated[str, msgspec.Meta(min_length=1, max_length=255)] |
 _SessionId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 
 
-class EventRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EventRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """One row of `analytics_event`.
 
     Attributes:
@@ -62,7 +62,7 @@ class EventRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     ip_address: str | None = None
 
 
-class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """What is said of one row of `analytics_session`; every field but the id may be left out."""
 
     session_id: _SessionId
@@ -73,7 +73,7 @@ class SessionRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     referrer: str | None = ""
 
 
-class UserRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UserRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, gc=False):
     """Traits of one user: a row of `analytics_user`, merged key by key, the newer record winning."""
 
     user_id: int | Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
@@ -97,7 +97,15 @@ def event(raw: bytes, now: datetime) -> EventRecord:
     Raises:
         RecordError: The record is refused, with the reason.
     """
-    record = _decode(_event, raw)
+    return checked_event(_decode(_event, raw), now)
+
+
+def checked_event(record: EventRecord, now: datetime) -> EventRecord:
+    """An event that was decoded, once its values are ones that Postgres takes.
+
+    Raises:
+        RecordError: The record is refused, with the reason.
+    """
     _check_object(record.event_data, "event_data")
     _check_time(record.created_at, now, "created_at")
     _check_address(record.ip_address)
@@ -110,7 +118,15 @@ def session(raw: bytes, now: datetime) -> SessionRecord:
     Raises:
         RecordError: The record is refused, with the reason.
     """
-    record = _decode(_session, raw)
+    return checked_session(_decode(_session, raw), now)
+
+
+def checked_session(record: SessionRecord, now: datetime) -> SessionRecord:
+    """A session record that was decoded, once its values are ones that Postgres takes.
+
+    Raises:
+        RecordError: The record is refused, with the reason.
+    """
     for name in ("started_at", "ended_at"):
         _check_time(getattr(record, name), now, name)
     return record
@@ -122,7 +138,15 @@ def user(raw: bytes, now: datetime) -> UserRecord:
     Raises:
         RecordError: The record is refused, with the reason.
     """
-    record = _decode(_user, raw)
+    return checked_user(_decode(_user, raw), now)
+
+
+def checked_user(record: UserRecord, now: datetime) -> UserRecord:
+    """A user record that was decoded, once its values are ones that Postgres takes.
+
+    Raises:
+        RecordError: The record is refused, with the reason.
+    """
     _check_object(record.traits, "traits")
     _check_time(record.updated_at, now, "updated_at")
     return record

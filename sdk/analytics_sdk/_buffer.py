@@ -228,6 +228,7 @@ class Buffer:
         except OSError as error:
             self._spool.report(error)
             return False
+        self._spool.note_written()
         return True
 
     def _next_live(self, record: bytes) -> Segment:
@@ -435,15 +436,22 @@ class Buffer:
 
     def tend(self) -> None:
         """Go back to the disk once it is worth a try again, if every record has to be on it."""
+        if self._spool is not None and self._is_write_ahead and not self.is_closed:
+            self._tend_live(self._spool)
         self._say()
-        if self._spool is None or not self._is_write_ahead or self.is_closed or self._is_on_disk:
-            return
-        if (created := self._spool.create(0)) is not None:
-            with self._lock:
-                if not self._is_closed:
-                    self._make_live(created)
-                    return
+
+    def _tend_live(self, spool: Spool) -> None:
+        if self._is_on_disk:
+            if self._live.owed:
+                spool.note_written()
+        elif (created := spool.create(0)) is not None and not self._begin_with(created):
             created.remove()
+
+    def _begin_with(self, created: Segment) -> bool:
+        with self._lock:
+            if not self._is_closed:
+                self._make_live(created)
+            return not self._is_closed
 
     @property
     def _is_on_disk(self) -> bool:

@@ -66,10 +66,13 @@ class Spool:
         except OSError as error:
             self.report(error)
             return None
+        return segment
+
+    def note_written(self) -> None:
+        """Note that a record is on disk; one line if the disk was away: it is back once it has taken something."""
         if self._is_away:
             self._is_away = False
             self._note(logging.INFO, "The spool %s takes events again.", self._directory)
-        return segment
 
     def report(self, error: OSError) -> None:
         """Leave the disk alone for a while; one line when that begins, none for each failed try."""

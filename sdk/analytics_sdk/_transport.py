@@ -51,6 +51,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         fate: "stored" is final. "again" and "misconfigured" (wrong key, wrong address) are worth another try,
             the latter a rare one. "refused": this very batch will never be taken as it is. "doubtful": refused by
             somebody who may mean this batch, or all of them.
+        accepted: How many records the collector has stored now; None if it is not told, and then all the others.
+        duplicates: How many it had before.
         rejected: The collector's verdicts on records that it set aside.
         retry_after: Seconds that the collector asks us to wait, or 0.
         may_be_stored: Whether it is not known that the batch is not stored, as the answer is missing.
@@ -58,7 +60,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     fate: Fate
-    accepted: int = 0
+    accepted: int | None = None
     duplicates: int = 0
     rejected: tuple[Mapping[str, Any], ...] = ()
     retry_after: float = 0.0

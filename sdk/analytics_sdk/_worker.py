@@ -364,5 +364,5 @@ def _sleep_until(moment: float) -> None:
 def _is_about(outcome: Outcome, count: int) -> bool:
     """Whether an answer can be about so many records: booked as it is, another one would spoil the account."""
     told = outcome.duplicates + len(outcome.rejected)
-    accepted = outcome.accepted or count - told  # a transport of the host's may tell only what went wrong
+    accepted = count - told if outcome.accepted is None else outcome.accepted
     return min(accepted, outcome.duplicates) >= 0 and accepted + told == count

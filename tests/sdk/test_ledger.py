@@ -6,6 +6,9 @@ close() send in the thread of the test, and each sleep only moves the hands of a
 time and a failure shrinks to a few lines, which a thread of its own and real pauses would never let it. The thread
 has its turn in the last test of this page.
 
+No rule has a precondition on what the SDK did: threads that track beside a flush make that a matter of chance, and
+hypothesis wants the same choices each time.
+
 Beside `stats()` the machine keeps books of its own, on the collector's side and on the disk's, by each record's key.
 """
 
@@ -216,10 +219,10 @@ class Host(RuleBasedStateMachine):
         assert event_id is None or name not in UNACCEPTABLE
         self.note(("event", event_id), event_id is not None)
 
-    @rule(name=st.sampled_from(sorted(EVENTS)), count=st.integers(1, 8), data=st.data())
-    def track(self, name: str, count: int, data: st.DataObject) -> None:
+    @rule(name=st.sampled_from(sorted(EVENTS)), count=st.integers(1, 8), place=st.integers(0, 3))
+    def track(self, name: str, count: int, place: int) -> None:
         """Track some events, by any client, closed ones as well."""
-        client = data.draw(st.sampled_from(self.life.clients)) if len(self.life.clients) > 1 else self.client
+        client = self.life.clients[place % len(self.life.clients)]
         with disk_with_room_for(self.room):
             tracked = [self.track_one(client, name) for _ in range(count)]
         for name, event_id in tracked:
@@ -312,17 +315,18 @@ class Host(RuleBasedStateMachine):
             assert (report.pending, report.spooled) == (0, 0)
             assert self.outstanding <= self.books.lost
 
-    @precondition(lambda self: not self.life.is_over)
     @rule()
     def another_client(self) -> None:
         """Make another client with the same settings."""
-        self.join()
+        if not self.life.is_over:
+            self.join()
 
-    @precondition(lambda self: not self.life.is_over)
     @rule(timeout=st.sampled_from([0.0, 1.0, 30.0]))
     def close(self, timeout: float) -> None:
         """Close a client; the last one ends the engine."""
         client = self.client
+        if self.life.is_over:
+            return
         self.life.closed.append(client)
         self.collector.patience = False  # there is no later, so one try is made all the same
         with disk_with_room_for(self.room):
@@ -331,11 +335,10 @@ class Host(RuleBasedStateMachine):
         if self.life.is_over:
             self.settle_end()
 
-    @precondition(lambda self: not self.life.is_over)
     @rule()
     def the_end_will_come_amid_a_request(self) -> None:
         """Have the process end while the next request is under way."""
-        self.collector.meanwhile = self.end_here
+        self.collector.meanwhile = None if self.life.is_over else self.end_here
 
     def end_here(self) -> None:
         """End as the process does, whatever is going on."""
@@ -353,11 +356,11 @@ class Host(RuleBasedStateMachine):
         assert len(gone) == counted or (stats.adopted and len(gone) < counted)
         self.books.lost |= gone
 
-    @precondition(lambda self: self.life.is_over)
     @rule()
     def next_process(self) -> None:
         """Start again after the end."""
-        self.begin()
+        if self.life.is_over:
+            self.begin()
 
     # Fate
 
@@ -378,7 +381,6 @@ class Host(RuleBasedStateMachine):
         assert not self.survives_kills or gone <= self.books.at_risk | self.books.lost
         self.books.lost |= gone
 
-    @precondition(lambda self: not self.life.is_over)
     @rule(
         name=st.sampled_from(["plain", "big", "malformed"]),
         count=st.integers(0, 6),
@@ -387,6 +389,8 @@ class Host(RuleBasedStateMachine):
     )
     def fork(self, **what: Any) -> None:
         """Fork; the child has an account of its own, and what it makes of the world is told through a pipe."""
+        if self.life.is_over:  # what is closed is told of no fork, and stays the parent's
+            return
         reader, writer = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads of other tests

@@ -248,7 +248,10 @@ def test_a_disk_in_trouble_is_left_alone_for_a_while(
     spool.say()
     assert spool.is_ready
     create(spool)
-    create(spool)
+    spool.say()
+    assert [level for level, _ in log_of(caplog)] == ["WARNING"]  # it has not taken anything yet
+    spool.note_written()
+    spool.note_written()
     spool.say()
     assert [level for level, _ in log_of(caplog)] == ["WARNING", "INFO"]
 

@@ -9,8 +9,16 @@ from typing import Any, Final
 import msgspec
 
 from .. import batch
-from ..batch import KINDS, Batch
-from ..exceptions import MalformedError, TooLargeError
+from ..batch import KINDS, Arrays, Batch, Item
+from ..exceptions import MalformedError, RecordError, TooLargeError
+from ..records import (
+    EventRecord,
+    SessionRecord,
+    UserRecord,
+    checked_event,
+    checked_session,
+    checked_user,
+)
 from .splitter import split
 
 
@@ -21,13 +29,23 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
     sent_at: Any = None
 
 
+class _Records(msgspec.Struct, forbid_unknown_fields=True):
+    """An envelope with records that are all of the right shape."""
+
+    events: list[EventRecord] = []
+    sessions: list[SessionRecord] = []
+    users: list[UserRecord] = []
+    sent_at: Any = None
+
+
 MAX_RECORDS: Final = 10_000  # in one request; a few bytes each can be a million verdicts
 
 _envelope = msgspec.json.Decoder(_Envelope)
+_records = msgspec.json.Decoder(_Records)
 
 
 def parse(body: bytes, now: datetime) -> Batch:
-    """Read a request body.
+    """Read a request body: all at once if all of it is good, else record by record.
 
     Args:
         body: The JSON text, already inflated.
@@ -37,24 +55,50 @@ def parse(body: bytes, now: datetime) -> Batch:
         MalformedError: It is no JSON object of the arrays `events`, `sessions` and `users`.
         TooLargeError: They have too many records.
     """
+    return _parse_at_once(body, now) or _parse_apart(body, now)
+
+
+def _parse_at_once(body: bytes, now: datetime) -> Batch | None:
+    try:
+        body.decode()
+        read = _records.decode(body)
+        if b"\\u0000" in body or _has_array_twice(body):
+            return None
+        items = (
+            *(Item("session", index, checked_session(record, now)) for index, record in enumerate(read.sessions)),
+            *(Item("user", index, checked_user(record, now)) for index, record in enumerate(read.users)),
+            *(Item("event", index, checked_event(record, now)) for index, record in enumerate(read.events)),
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
+        return None
+    return Batch(items, (), len(body), lambda: _arrays(body)) if len(items) <= MAX_RECORDS else None
+
+
+def _parse_apart(body: bytes, now: datetime) -> Batch:
     arrays = _arrays(body)
-    count = sum(len(records) for records in arrays.values())
+    count = sum(map(len, arrays.values()))
     if count > MAX_RECORDS:
         raise TooLargeError("The body has too many records", f"{count}; send at most {MAX_RECORDS} at a time")
-    return batch.read({kind: arrays.get(f"{kind}s", ()) for kind in KINDS}, now)
+    return batch.read(arrays, now, len(body))
 
 
-def _arrays(body: bytes) -> Mapping[str, Sequence[bytes]]:
+def _has_array_twice(body: bytes) -> bool:
+    """Whether two arrays may have the same name; a text in a record that reads like one of them counts, too."""
+    return any(body.count(b'"%bs"' % kind.encode()) > 1 for kind in KINDS)
+
+
+def _arrays(body: bytes) -> Arrays:
     try:
         body.decode()
         arrays = _envelope_of(body)
     except UnicodeDecodeError as error:
         raise MalformedError("The body is not UTF-8", str(error)) from None
     except (msgspec.DecodeError, RecursionError) as error:
-        return _cut_apart(body, str(error))
-    if any(body.count(b'"%bs"' % kind.encode()) > 1 for kind in KINDS) and split(body) is None:
-        raise MalformedError("The body has an array twice", "JSON would let the second take the place of the first")
-    return arrays
+        arrays = _cut_apart(body, str(error))
+    else:
+        if _has_array_twice(body) and split(body) is None:
+            raise MalformedError("The body has an array twice", "JSON would let the second take the place of the first")
+    return {kind: arrays.get(f"{kind}s", ()) for kind in KINDS}
 
 
 def _envelope_of(text: bytes) -> Mapping[str, Sequence[bytes]]:
