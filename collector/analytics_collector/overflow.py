@@ -99,8 +99,7 @@ def _move(connection: Connection, months: Sequence[_Month]) -> None:
     short_lock.hold(connection, lambda: _stage(connection, months))
     short_lock.hold(connection, lambda: connection.execute(load("overflow.watch")))
     file = _copy(connection)
-    _catch_up(connection)
-    short_lock.hold(connection, lambda: _swap(connection, months, file))
+    short_lock.hold(connection, lambda: _swap(connection, months, file), prepare=lambda: _catch_up(connection))
 
 
 def _stage(connection: Connection, months: Sequence[_Month]) -> None:

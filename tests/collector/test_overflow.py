@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,7 @@ from analytics_collector.db import Connection
 from analytics_collector.exceptions import HousekeepingError
 from tests.collector.batches import Fields, event
 from tests.collector.bystanders import LONGEST_PAUSE, bystanders, calmly
+from tests.programs import wait_until
 
 NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 NEW = "'new', 'x', '2024-02-29'"
@@ -169,6 +171,29 @@ def test_changes_in_the_middle(full: Connection, monkeypatch: pytest.MonkeyPatch
     overflow.empty(full, NOW)
     assert full.execute(ALL).fetchall() == seen
     assert in_default(full) == 0
+
+
+def test_changes_while_it_waits_for_the_lock(full_dsn: str, full: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows that come while somebody keeps it from the last step are copied before each try, not under the lock."""
+    fill(full, 3, 300)
+    follow, followed = overflow._follow, []
+
+    def follow_and_note(connection: Connection) -> int:
+        followed.append(follow(connection))
+        return followed[-1]
+
+    monkeypatch.setattr(overflow, "_follow", follow_and_note)
+    with psycopg.connect(full_dsn) as reader, psycopg.connect(full_dsn, autocommit=True) as writer:
+        reader.execute("SELECT count(*) FROM analytics_event")
+        with ThreadPoolExecutor(1) as threads:
+            emptying = threads.submit(overflow.empty, full, NOW)
+            wait_until(lambda: followed, what="the first try")
+            writer.execute(CHANGES[5])
+            wait_until(lambda: 500 in followed, what="the copies of new rows")
+            reader.rollback()
+            assert emptying.result(20).startswith("moved rows")
+    assert followed[-1] == 0
+    assert (in_default(full), leftovers(full)) == (0, [])
 
 
 def test_a_truncated_table_stays_empty(full: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
