@@ -17,7 +17,8 @@ class Worker(Gatherer):
         """Begin or stop to take connections."""
         super().set_accept_enabled(enabled)
         if not self.alive:
-            for listener in self.sockets:
+            listeners, self.sockets = self.sockets, []
+            for listener in listeners:
                 self._close(listener)
 
     def _close(self, listener: object) -> None:

@@ -80,7 +80,7 @@ def test_figures_can_be_opened(dsn: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "text", "told"),
-    [("METRICS_OPEN", "yes", "is true or false, not 'yes'"), ("LOG_FORMAT", "xml", "is text or json, not 'xml'")],
+    [("METRICS_OPEN", "yes", "is true or false, not 'yes'"), ("LOG_FORMAT", "xml", "must be text or json, not 'xml'")],
 )
 def test_a_setting_that_makes_no_sense_is_told(name: str, text: str, told: str) -> None:
     """A word that a setting does not know is an error that names the words it does."""
