@@ -210,7 +210,7 @@ class Committer:
             return writer.write(connection, items, numbers, may_be_stored=may_be_stored)
 
         began = time.perf_counter()
-        new = self._database.run(work, pipelined=len(items) <= writer.FEW)
+        new = self._database.run(work)
         metrics.note_commit(time.perf_counter() - began, len(items) + len(rejects))
         return new
 

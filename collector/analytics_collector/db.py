@@ -5,7 +5,6 @@ Foreign errors are told apart here and nowhere else: `fault_of` is the one table
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
@@ -76,15 +75,10 @@ class Database:
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
 
-    def run(self, work: Callable[[Connection], _T], *, pipelined: bool = False) -> _T:
+    def run(self, work: Callable[[Connection], _T]) -> _T:
         """Call `work` in a transaction and commit; again from the start if the connection or a lock was lost.
 
         Whatever `work` does must be the same when done twice: a COMMIT whose answer was lost may have happened.
-
-        Args:
-            work: What is to be done.
-            pipelined: Whether statements are sent without waiting for each other, until a result is looked at; not
-                for COPY.
 
         Raises:
             UnavailableError: Postgres is away, or was not there again within the patience.
@@ -93,7 +87,7 @@ class Database:
         deadline = time.monotonic() + self._patience
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._once(work, max(0.1, deadline - time.monotonic()), pipelined=pipelined)
+                return self._once(work, max(0.1, deadline - time.monotonic()))
             except psycopg.Error as error:
                 fault = fault_of(error)
                 if fault in ("refused", "bug"):
@@ -115,11 +109,9 @@ class Database:
             self._pool.close()
         self._pool = None
 
-    def _once(self, work: Callable[[Connection], _T], patience: float, *, pipelined: bool) -> _T:
-        with self._open_pool().connection(timeout=patience) as connection:
-            pipeline = connection.pipeline() if pipelined else contextlib.nullcontext()
-            with pipeline, connection.transaction():
-                return work(connection)
+    def _once(self, work: Callable[[Connection], _T], patience: float) -> _T:
+        with self._open_pool().connection(timeout=patience) as connection, connection.transaction():
+            return work(connection)
 
     def _open_pool(self) -> ConnectionPool[Connection]:
         with self._opening:

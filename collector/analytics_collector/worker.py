@@ -17,7 +17,8 @@ class Worker(Gatherer):
         """Begin or stop to take connections."""
         super().set_accept_enabled(enabled)
         if not self.alive:
-            listeners, self.sockets = self.sockets, []
+            listeners: list[object] = self.sockets
+            self.sockets: list[object] = []
             for listener in listeners:
                 self._close(listener)
 

@@ -1,8 +1,8 @@
 """Writes items into Postgres, inside the transaction it is given.
 
 Sessions first: their row locks are what makes claims exact, and they tell whose the anonymous events are. Then the
-events, straight into the table, as nearly all of them are new: many by COPY, a few by INSERT, which a pipeline sends
-together with what follows. Profiles last, by what was really new.
+events, straight into the table, as nearly all of them are new: many by COPY, a few by INSERT, which takes fewer
+messages. Profiles last, by what was really new.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .records import EventRecord, UserRecord
 from .sql import load
 
 FEW: Final = 100
-"""So many events at most are inserted, in a pipeline; more are copied, which costs less an event and more to begin."""
+"""So many events at most are inserted; more are copied, which costs less an event and more to begin."""
 
 Owners = Mapping[str, int | None]
 
