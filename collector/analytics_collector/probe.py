@@ -83,12 +83,23 @@ class Probe(Generic[_T]):
 
     def _find_out(self, answer: Future[_T]) -> None:
         try:
-            answer.set_result(self._question(self._connected()))
+            answer.set_result(self._asked())
         except CollectorError as error:
             answer.set_exception(error)
         except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits for it
             self._disconnect()
             answer.set_exception(_away(error))
+
+    def _asked(self) -> _T:
+        """Ask; once more on a new connection, if the old one has died meanwhile: that says nothing of Postgres."""
+        is_old = self._connection is not None
+        try:
+            return self._question(self._connected())
+        except psycopg.OperationalError:
+            if not is_old or not (self._connection is None or self._connection.closed):
+                raise
+            self._disconnect()
+            return self._question(self._connected())
 
     def _connected(self) -> Connection:
         if self._connection is None or self._connection.closed:

@@ -197,3 +197,17 @@ def test_a_fork_asks_for_itself(dsn: str) -> None:
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
         assert int(pipe.read()) != ours
+
+
+def test_a_connection_that_has_died_says_nothing_of_postgres(dsn: str) -> None:
+    """When an administrator or a firewall has ended the probe's connection, it asks on another one and is answered."""
+
+    def who_serves(connection: Connection) -> int:
+        [(pid,)] = connection.execute("SELECT pg_backend_pid()").fetchall()
+        return int(pid)
+
+    probe = Probe(dsn, who_serves, keep=0.0, patience=10.0)
+    first = probe.ask()
+    with psycopg.connect(dsn, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s, 5000)", [first])
+    assert probe.ask() not in (0, first)

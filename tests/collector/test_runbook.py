@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -73,7 +74,7 @@ def test_a_restored_backup_is_whole(new_database: Callable[[], str], tmp_path: P
 def shell(commands: str, dsn: str, folder: Path) -> str:
     """Type commands, with the development Postgres's programs and this collector's; each one must succeed."""
     collector = folder / "analytics-collector"
-    collector.write_text(f'#!/bin/sh\nexec {sys.executable} -m analytics_collector "$@"\n')
+    collector.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m analytics_collector "$@"\n')
     collector.chmod(0o755)
     path = f"{folder}:{embedded.find_binaries()}:{os.environ['PATH']}"
     environ = {**os.environ, "PATH": path, "ANALYTICS_DATABASE_URL": dsn}
