@@ -31,6 +31,7 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     app.url_map.merge_slashes = False  # an id may start with one
     Collector(settings).attach(app)
     trace.attach(app)
+    app.before_request(_begin_housekeeping)
     for part in (ingest, api, health):
         app.register_blueprint(part.blueprint)
     guard.install(app)
@@ -38,6 +39,11 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)
     return app
+
+
+def _begin_housekeeping() -> None:
+    """With the first request of a process, and so never before gunicorn has forked."""
+    Collector.current().housekeeper.start()
 
 
 def _answer_request_error(error: RequestError) -> flask.Response:

@@ -44,7 +44,6 @@ class Collector:
     def attach(self, app: flask.Flask) -> None:
         """Make this the collector of an application."""
         app.extensions[_EXTENSION] = self
-        app.before_request(self.housekeeper.start)
 
     def receive(self, batch: Batch, key: Key, now: datetime) -> Batch:
         """What of a batch may be stored: counted against its key's limits, and judged by its kind and by the plan.

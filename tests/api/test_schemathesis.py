@@ -28,7 +28,7 @@ api = schemathesis.openapi.from_wsgi("/openapi.json", app)
 @pytest.fixture(scope="session", autouse=True)
 def _database(migrated_dsn: str) -> Iterator[None]:
     """Give the application, which has been asked for nothing but its description yet, a database with some rows."""
-    collector = Collector(Settings(database_url=migrated_dsn))
+    collector = Collector(Settings(database_url=migrated_dsn, housekeeping_seconds=0))
     collector.attach(app)
     event = {"event_type": "purchase", "created_at": "2026-01-15T12:00:00Z", "user_id": 42}
     events = [event | {"event_id": str(uuid.uuid4()), "session_id": f"s-{number}"} for number in (1, 2)]
