@@ -178,7 +178,7 @@ class Encoder:
                     return line
         except Exception:  # noqa: BLE001, S110  # as above
             pass
-        return self._encode_with_care(record, data)
+        return self._encode_with_care(record)
 
     def _is_plain(self, data: Any) -> bool:
         """Whether msgspec's JSON of it is exact, every name in it may be kept, and it is not too much to look at."""
@@ -214,7 +214,7 @@ class Encoder:
                 return left + 1
         return size
 
-    def _encode_with_care(self, record: msgspec.Struct, _: Any) -> bytes:
+    def _encode_with_care(self, record: msgspec.Struct) -> bytes:
         """Encode part by part; what is too large, cut.
 
         Only the host's values are ever another ones afterwards. An id that were another one would be another user.
