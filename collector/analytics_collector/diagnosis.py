@@ -155,19 +155,19 @@ def judge_session(server: Server) -> Finding:
     return Finding("ok", "session", zone)
 
 
-def judge_connections(server: Server, workers: int, threads: int) -> Finding:
+def judge_connections(server: Server, workers: int, connections: int) -> Finding:
     """Whether there are connections for all workers.
 
     Args:
         server: Has max_connections.
         workers: Processes of this collector.
-        threads: Connections in the pool of each.
+        connections: Most in the pool of each.
     """
     most = server.number("max_connections") - server.number("superuser_reserved_connections")
-    ours = workers * (threads + _PROBE)
-    told = f"{workers} workers x ({threads} threads + {_PROBE} probe) = {ours} of {most} connections"
+    ours = workers * (connections + _PROBE)
+    told = f"{workers} workers x ({connections} in the pool + {_PROBE} probe) = {ours} of {most} connections"
     if ours > most:
-        return Finding("fail", "connections", told, "fewer ANALYTICS_WORKERS or ANALYTICS_THREADS, or a pgbouncer")
+        return Finding("fail", "connections", told, "fewer ANALYTICS_WORKERS or ANALYTICS_CONNECTIONS, or a pgbouncer")
     if ours > 0.8 * most or server.connections > 0.8 * most:
         advice = "every other program, a reload, and a second collector need some, too: raise max_connections"
         return Finding("warn", "connections", f"{told}; {server.connections} are open now", advice)

@@ -86,7 +86,7 @@ def _examine_server(connection: Connection, settings: Settings) -> Iterator[Find
     yield diagnosis.judge_vacuum(server)
     yield diagnosis.judge_memory(server)
     yield diagnosis.judge_session(server)
-    yield diagnosis.judge_connections(server, settings.workers, settings.threads)
+    yield diagnosis.judge_connections(server, settings.workers, settings.connections)
     yield diagnosis.judge_clock(_clock_ahead(connection))
 
 

@@ -189,9 +189,9 @@ def test_settings_of_the_database_count(
 
 def test_more_workers_than_connections_are_told(own_dsn: str) -> None:
     """Workers that could not all connect fail; those that leave nothing to others are warned of."""
-    assert examined(own_dsn, workers=2, threads=4)["connections"].status == "ok"
-    assert examined(own_dsn, workers=16, threads=4)["connections"].status == "warn"
-    assert examined(own_dsn, workers=32, threads=8)["connections"].status == "fail"
+    assert examined(own_dsn, workers=2, connections=4)["connections"].status == "ok"
+    assert examined(own_dsn, workers=16, connections=4)["connections"].status == "warn"
+    assert examined(own_dsn, workers=32, connections=8)["connections"].status == "fail"
 
 
 # Roles
