@@ -90,15 +90,19 @@ def use(number):
     client.close()
     analytics_sdk.Client(flush_interval=1000 + number)
 
+def wait_for_threads():
+    deadline = time.monotonic() + 10  # close() lets the thread go, with its connection, and does not wait
+    while threading.active_count() > 1 and time.monotonic() < deadline:
+        time.sleep(0.01)
+
 ids = []
 use(0)
+wait_for_threads()
 before = look()
 for number in range(1, 100):
     use(number)
 analytics_sdk.Client(flush_interval=1)
-deadline = time.monotonic() + 10
-while threading.active_count() > 1 and time.monotonic() < deadline:  # close() lets the thread go, and does not wait
-    time.sleep(0.01)
+wait_for_threads()
 tell(ids=ids, before=before, after=look(), engines=len(_process.engines()), shared=len(_engine._shared))
 """,
         collector.url,
