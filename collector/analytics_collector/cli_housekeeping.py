@@ -8,18 +8,16 @@ from typing import Any
 
 import attrs
 import click
-import msgspec
 
-from . import housekeeping
+from . import console, housekeeping
 from .config import Settings
-from .db import connect
 from .housekeeping import JOBS, Job, LastRun, Run
 
 
 @click.command(name="housekeeping")
 @click.argument("names", metavar="[JOB]...", nargs=-1, type=click.Choice([job.name for job in JOBS]))
 @click.option("--list", "listed", is_flag=True, help="Run nothing; show all jobs and their last runs.")
-@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON, for programs.")
+@console.as_json
 @click.pass_context
 def housekeeping_command(context: click.Context, names: Sequence[str], *, listed: bool, as_json: bool) -> None:
     """Run JOBs now, or all of them. Writing may go on meanwhile; exit code 1 if one fails.
@@ -34,8 +32,8 @@ def housekeeping_command(context: click.Context, names: Sequence[str], *, listed
     drop_old_partitions   Drop months that are older than retention
     trim_rejects          Forget old rejects
     """  # noqa: D301  # click wants a backspace there, not a backslash
-    settings = Settings.from_env().require_database()
-    with closing(connect(settings.database_url, autocommit=True)) as connection:
+    settings = Settings.from_env()
+    with closing(console.connection()) as connection:
         if listed:
             _show(housekeeping.last_runs(connection), as_json=as_json)
             return
@@ -45,7 +43,7 @@ def housekeeping_command(context: click.Context, names: Sequence[str], *, listed
                 done.append(housekeeping.run_by_hand(connection, job, settings))
                 _tell(done[-1], as_json=as_json)
     if as_json:
-        _print_json([attrs.asdict(run) for run in done])
+        click.echo(console.as_line([attrs.asdict(run) for run in done]))
     context.exit(1 if any(run.failed for run in done) else 0)
 
 
@@ -56,7 +54,7 @@ def _tell(run: Run, *, as_json: bool) -> None:
 
 def _show(last: Mapping[str, LastRun], *, as_json: bool) -> None:
     if as_json:
-        _print_json([_columns(job, last.get(job.name)) for job in JOBS])
+        click.echo(console.as_line([_columns(job, last.get(job.name)) for job in JOBS]))
         return
     for job in JOBS:
         click.echo(f"{job.name:<20} every {_span(job.period):<6} {_ending(last.get(job.name))}")
@@ -84,7 +82,3 @@ def _ending(last: LastRun | None) -> str:
 
 def _span(seconds: int) -> str:
     return f"{seconds // 3600} h" if seconds >= 3600 else f"{seconds // 60} min"
-
-
-def _print_json(value: object) -> None:
-    click.echo(msgspec.json.encode(value).decode())
