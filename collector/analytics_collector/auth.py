@@ -40,16 +40,21 @@ class Doorkeeper:
         self._keys: tuple[Key, ...] = ()
         self._read_at = float("-inf")
 
-    def admit(self, authorization: str | None, kind: KeyKind, *, may_ask: bool = True) -> Key:
+    def admit(
+        self, authorization: str | None, kind: KeyKind, *, origin: str | None = None, may_ask: bool = True
+    ) -> Key:
         """Find the key that an `Authorization` header holds.
 
         Args:
             authorization: The header, `Bearer <key>` (RFC 6750).
             kind: What the request wants to do; an admin key may do everything.
+            origin: The web page that sends it, as the browser says. Whoever sends with a program of their own can say
+                any: that keeps other sites' pages out, not attackers.
             may_ask: False goes by the keys that are known, however old that is, as nobody shall wait for Postgres.
 
         Raises:
-            UnauthorizedError: There is no key, or none that opens this door.
+            UnauthorizedError: There is no key, or none that opens this door, or a browser key that is used from a page
+                which is not on its list, or from no page.
             TooManyRequestsError: The key has sent more than it may; nobody needs to read the body.
             UnavailableError: The keys have never been read and Postgres is away.
         """
@@ -60,23 +65,17 @@ class Doorkeeper:
             )
         if key.kind not in _OPENED_BY.get(kind, (kind, "admin")):
             raise UnauthorizedError(f"This is a {key.kind} key", f"this address wants a {kind} key")
+        if key.kind == "browser" and origin not in key.origins:
+            raise UnauthorizedError(
+                "This page may not use this key",
+                f"its origin is {origin}; `analytics-collector keys set --origin` changes the list",
+            )
         now = datetime.now(UTC)
         self._meter.check(key, now)
         if kind == "read":
             self._meter.charge(key, 1, now)
         logs.note(key=key.name)
         return key
-
-    def find(self, authorization: str) -> Key | None:
-        """The key that a header holds, whatever it opens; None if it holds none that is valid.
-
-        Raises:
-            UnavailableError: The keys have never been read and Postgres is away.
-        """
-        try:
-            return self._find(_bearer(authorization))
-        except UnauthorizedError:
-            return None
 
     def origins(self) -> set[str]:
         """The web pages that may use some browser key.

@@ -2,7 +2,8 @@
 
 There is no thread for it and nothing waits for company: the first request leads, commits its group in its own thread,
 tells the others what became of theirs, and hands over to the first of those that came meanwhile. So a lone request
-waits for nobody, and the busier it gets the more share one transaction (group commit, as databases do it).
+waits for nobody, and the busier it gets the more share one transaction (group commit, as databases do it). Requests
+that one thread serves (`crew`) all stand in line before the first of them leads.
 """
 
 from __future__ import annotations
@@ -10,22 +11,24 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 import attrs
 import psycopg
 
-from . import metrics, users, writer
+from . import metrics, together, users, writer
 from .batch import Batch, Item, Reject, user_ids
 from .db import Connection, Database, fault_of
 from .event_rows import Key, key_of
 from .exceptions import UnavailableError
-from .records import EventRecord, stored_user_id
+from .records import EventRecord, UserId, stored_user_id
 
 MOST_WAITING: Final = 64 * 1024 * 1024  # bytes of requests that wait for a commit, before others are turned away
 _MOST_RECORDS: Final = 10_000  # in one transaction
 _MOST_BYTES: Final = 16 * 1024 * 1024  # of the requests in one transaction
+
+_T = TypeVar("_T")
 
 
 @attrs.frozen
@@ -109,24 +112,34 @@ class Committer:
                 nothing twice.
         """
         ticket = _Ticket(batch, key_name)
-        if not self._join(ticket):
-            self._wait_for_turn(ticket)
-        if not ticket.is_done:
-            self._lead()
+        until = time.monotonic() + self._patience
+        self._join(ticket)
+        together.let_others_come()
+        while not ticket.is_done:
+            if not self._takes_lead(ticket):
+                self._wait_for_turn(ticket, until)
+            if not ticket.is_done:
+                self._lead()
         return ticket.verdict()
 
-    def _join(self, ticket: _Ticket) -> bool:
-        """Stand in line; tells whether this request leads."""
+    def _join(self, ticket: _Ticket) -> None:
+        """Stand in line."""
         with self._lock:
             if ticket.batch.size > self._room:
                 raise UnavailableError("Too much waits for the database", "send the same request again")
             self._room -= ticket.batch.size
             self._waiting.append(ticket)
-            leads, self._is_led = not self._is_led, True
-        return leads
 
-    def _wait_for_turn(self, ticket: _Ticket) -> None:
-        if ticket.called.wait(self._patience):
+    def _takes_lead(self, ticket: _Ticket) -> bool:
+        """Take the lead, unless another request has it, for this one as well."""
+        with self._lock:
+            takes = not self._is_led and not ticket.is_done
+            self._is_led |= takes
+        return takes
+
+    def _wait_for_turn(self, ticket: _Ticket, until: float) -> None:
+        """Wait until this request's fate is known, or it is its turn to lead."""
+        if ticket.called.wait(max(0.0, until - time.monotonic())):
             return
         with self._lock:
             is_waiting = ticket in self._waiting and not ticket.called.is_set()
@@ -144,12 +157,13 @@ class Committer:
         except BaseException as error:
             for ticket in group:
                 ticket.error = error
-            raise
+            if not isinstance(error, Exception):
+                raise
         finally:
             self._hand_over(group)
 
     def _next_group(self) -> list[_Ticket]:
-        """The first in line, who leads, and as many behind it as one transaction should have."""
+        """The first in line, and as many behind it as one transaction should have."""
         group: list[_Ticket] = []
         records = size = 0
         with self._lock:
@@ -186,33 +200,39 @@ class Committer:
 
     def _store(self, entries: Sequence[Entry], rejects: Sequence[tuple[str, Reject]] = ()) -> None:
         """Store all of it in one transaction, and book it."""
-        try:
-            new = self._write(entries, rejects, may_be_stored=False)
-        except psycopg.errors.UniqueViolation:  # some are there already: sent again, as an answer was lost
-            new = self._write(entries, rejects, may_be_stored=True)
+        seen = self._put([item for _, item in entries], rejects)
         for ticket, item in entries:
             record = item.record
-            if new is None or not isinstance(record, EventRecord):
+            if not isinstance(record, EventRecord):
                 ticket.count(is_new=True)
                 continue
             key = key_of(record)
-            ticket.count(is_new=key in new)
-            new.discard(key)
+            ticket.count(is_new=key not in seen)
+            seen.add(key)
 
-    def _write(
-        self, entries: Sequence[Entry], rejects: Sequence[tuple[str, Reject]], *, may_be_stored: bool
-    ) -> set[Key] | None:
-        items = [item for _, item in entries]
+    def _put(self, items: Sequence[Item], rejects: Sequence[tuple[str, Reject]]) -> set[Key]:
+        """Store all of it; tells which events were stored before."""
+        if len(items) > writer.FEW:
+            try:
+                self._write(writer.copy, items, rejects)
+            except psycopg.errors.UniqueViolation:  # some are there already: sent again, as an answer was lost
+                pass
+            else:
+                return set()
+        return self._write(writer.write, items, rejects)
 
-        def work(connection: Connection) -> set[Key] | None:
+    def _write(self, store: Callable[..., _T], items: Sequence[Item], rejects: Sequence[tuple[str, Reject]]) -> _T:
+        names = user_ids(items)
+
+        def work(connection: Connection) -> _T:
             writer.write_rejects(connection, rejects)
-            numbers = users.number(connection, user_ids(items))
-            return writer.write(connection, items, numbers, may_be_stored=may_be_stored)
+            return store(connection, items, users.number(connection, names))
 
         began = time.perf_counter()
-        new = self._database.run(work)
+        is_one_call = store == writer.write and not rejects and _is_one_call(items, names)
+        result = self._database.run(work, in_transaction=not is_one_call)
         metrics.note_commit(time.perf_counter() - began, len(items) + len(rejects))
-        return new
+        return result
 
     def _bisect(self, entries: Sequence[Entry]) -> None:
         """Store all that Postgres takes; halves that it refuses are halved again, until a record stands alone."""
@@ -250,3 +270,8 @@ class Committer:
         for ticket, reject in unknown:
             ticket.reject(reject)
         return known
+
+
+def _is_one_call(items: Sequence[Item], names: Iterable[UserId]) -> bool:
+    """Whether items are stored by one statement, which is a transaction of its own: BEGIN and COMMIT are spared."""
+    return all(item.kind != "user" for item in items) and not any(isinstance(name, str) for name in names)

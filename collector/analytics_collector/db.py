@@ -75,10 +75,12 @@ class Database:
         self._pool: ConnectionPool[Connection] | None = None
         self._pid = 0
 
-    def run(self, work: Callable[[Connection], _T]) -> _T:
+    def run(self, work: Callable[[Connection], _T], *, in_transaction: bool = True) -> _T:
         """Call `work` in a transaction and commit; again from the start if the connection or a lock was lost.
 
-        Whatever `work` does must be the same when done twice: a COMMIT whose answer was lost may have happened.
+        Args:
+            work: What it does must be the same when done twice: a COMMIT whose answer was lost may have happened.
+            in_transaction: False if it is one statement, which is a transaction of its own.
 
         Raises:
             UnavailableError: Postgres is away, or was not there again within the patience.
@@ -87,7 +89,7 @@ class Database:
         deadline = time.monotonic() + self._patience
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._once(work, max(0.1, deadline - time.monotonic()))
+                return self._once(work, max(0.1, deadline - time.monotonic()), in_transaction=in_transaction)
             except psycopg.Error as error:
                 fault = fault_of(error)
                 if fault in ("refused", "bug"):
@@ -109,9 +111,12 @@ class Database:
             self._pool.close()
         self._pool = None
 
-    def _once(self, work: Callable[[Connection], _T], patience: float) -> _T:
-        with self._open_pool().connection(timeout=patience) as connection, connection.transaction():
-            return work(connection)
+    def _once(self, work: Callable[[Connection], _T], patience: float, *, in_transaction: bool) -> _T:
+        with self._open_pool().connection(timeout=patience) as connection:
+            if not in_transaction:
+                return work(connection)
+            with connection.transaction():
+                return work(connection)
 
     def _open_pool(self) -> ConnectionPool[Connection]:
         with self._opening:

@@ -23,21 +23,14 @@ class Deltas:
     def __init__(self) -> None:
         self._of: dict[int, Delta] = {}
 
-    def add_session(self, user_id: int) -> None:
-        """A session has become this user's."""
-        self._delta(user_id).total_sessions += 1
-
-    def add_event(self, user_id: int, created_at: datetime) -> None:
-        """An event has become this user's."""
-        self.add_events(user_id, 1, created_at, created_at)
-
-    def add_events(self, user_id: int, count: int, first: datetime, last: datetime) -> None:
-        """Events have become this user's, the first and the last of them at these times."""
+    def add(self, user_id: int, sessions: int, events: int, first: datetime | None, last: datetime | None) -> None:
+        """So many sessions and events have become this user's, the first and the last event at these times."""
         delta = self._delta(user_id)
-        delta.total_events += count
-        if delta.first_seen is None or first < delta.first_seen:
+        delta.total_sessions += sessions
+        delta.total_events += events
+        if first is not None and (delta.first_seen is None or first < delta.first_seen):
             delta.first_seen = first
-        if delta.last_seen is None or last > delta.last_seen:
+        if last is not None and (delta.last_seen is None or last > delta.last_seen):
             delta.last_seen = last
 
     def rows(self) -> list[Delta]:

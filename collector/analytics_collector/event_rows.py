@@ -1,4 +1,4 @@
-"""Rows of `analytics_event` as Postgres takes them: JSON for an INSERT of a few, the binary format of COPY for many.
+"""Rows of `analytics_event` as Postgres takes them: JSON of a few, the binary format of COPY for many.
 
 The latter is made here at a microsecond a row, and read as quickly there; it is documented at COPY, "Binary Format",
 and the values are what their types' receive functions take.
@@ -31,7 +31,7 @@ _pack_number = Struct("!iq").pack
 _pack_length = Struct("!i").pack
 
 
-class EventRow(msgspec.Struct, gc=False, frozen=True):
+class EventRow(msgspec.Struct, gc=False):
     """One row, with the number of the user whose it is."""
 
     key: Key
@@ -61,7 +61,7 @@ class _JsonRow(msgspec.Struct, gc=False):
 
 
 def as_json(rows: Iterable[EventRow]) -> str:
-    """Rows as `writer.insert_events` and `writer.insert_missing_events` take them."""
+    """Rows as `writer.write` takes them."""
     return msgspec.json.encode([_json_row(row.user_id, row.record) for row in rows]).decode()
 
 

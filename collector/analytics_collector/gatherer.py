@@ -4,6 +4,8 @@ A thread of gthread reads a request with a blocking `recv` that has no time limi
 that send one byte and then nothing keep everybody else out, for as long as they like. Here the one loop that watches
 all idle connections anyway also takes in what arrives, and a thread gets a request when all of it is there. So a slow
 client costs a buffer and not a thread; what takes too long is closed, and when the buffers are full, the oldest are.
+
+What is posted in a few bytes is served by a `Crew`, many in one thread; all else has a thread of its own.
 """
 
 from __future__ import annotations
@@ -12,12 +14,15 @@ import contextlib
 import selectors
 import socket
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
+import attrs
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from .config import Settings
+from .crew import Crew
 from .intake import Intake
 
 MOST_BUFFERED: Final = 128 * 1024 * 1024  # bytes of unfinished requests in one worker
@@ -27,6 +32,21 @@ _CROWDED: Final = 0.9  # share of gunicorn's `worker_connections` from which on 
 _SLOW: Final = 1.0  # seconds that a request may take to arrive even then
 _LINGER: Final = 2.0  # seconds that a stopping worker waits for the first byte of a request
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+@attrs.frozen
+class _Done:
+    """What gunicorn wants to have of a future."""
+
+    value: bool
+
+    def cancelled(self) -> bool:
+        """It never is."""
+        return False
+
+    def result(self) -> bool:
+        """Whether the connection stays."""
+        return self.value
 
 
 class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
@@ -40,17 +60,22 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._intakes: dict[TConn, Intake] = {}  # the oldest first
         self._reading_until: dict[TConn, float] = {}
         self._looked_at = 0.0
+        self._crew = Crew(lambda work: self.tpool.submit(work), self._serve, self._finish_later)
 
     def enqueue_req(self, conn: TConn) -> None:
         """Gather a request; gunicorn calls this for each connection that is new or has become readable."""
         if self.cfg.is_ssl:  # what is behind the handshake only gunicorn can read
             super().enqueue_req(conn)
             return
-        intake = Intake(time.monotonic(), self._patience, self._most_bytes)
+        intake = self._intakes[conn] = Intake(time.monotonic(), self._patience, self._most_bytes)
+        intake.add(_pipelined(conn))
         conn.sock.setblocking(False)
-        self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
-        self._intakes[conn] = intake
-        self._take(conn, intake, _pipelined(conn))
+        self._receive(conn, intake)  # most have sent it all by now
+
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Take in what arrives, and have served what is whole."""
+        super().wait_for_and_dispatch_events(timeout)
+        self._crew.call()
 
     def handle(self, conn: TConn) -> Any:
         """Serve a request, in a thread."""
@@ -85,51 +110,78 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         return now > intake.deadline or is_idle_at_the_end or (is_crowded and age > _SLOW)
 
     def _on_readable(self, conn: TConn, _: object) -> None:
-        intake = self._intakes[conn]
-        try:
-            data = conn.sock.recv(_STEP)
-        except BlockingIOError:
-            return
-        except OSError:
-            data = b""
-        if data:
-            self._take(conn, intake, data)
-        else:
-            self._drop(conn)
+        self.poller.unregister(conn.sock)
+        self._receive(conn, self._intakes[conn])
 
-    def _take(self, conn: TConn, intake: Intake, data: bytes) -> None:
-        intake.add(data)
+    def _receive(self, conn: TConn, intake: Intake) -> None:
+        """Take in what is there; if that is not all of it, wait for more."""
+        data = _received(conn.sock)
+        if data == b"":
+            self._drop(conn)
+            return
+        intake.add(data or b"")
+        self._go_on(conn, intake)
+
+    def _go_on(self, conn: TConn, intake: Intake) -> None:
         if intake.state == "expects":
             intake.continue_was_sent()
             with contextlib.suppress(OSError):
                 conn.sock.send(_CONTINUE)
-        if intake.state != "partial":
+        if intake.state == "partial":
+            self.poller.register(conn.sock, selectors.EVENT_READ, partial(self._on_readable, conn))
+        else:
             self._hand_on(conn, intake)
 
     def _hand_on(self, conn: TConn, intake: Intake) -> None:
         """Let a thread have it, with what has arrived to read first."""
-        self._forget(conn)
+        del self._intakes[conn]
         # A thread may have to read the rest of what is too large, and of what was not quite whole.
         self._reading_until[conn] = time.monotonic() + self._patience
         conn.init()
         conn.parser.unreader.unread(bytes(intake.buffer))
         conn.data_ready = True
-        super().enqueue_req(conn)
+        if intake.is_small_post:
+            self._crew.add(conn)
+        else:
+            super().enqueue_req(conn)
+
+    def _serve(self, conn: TConn) -> bool:
+        """Serve a request of the crew's; whatever happens to it is not its neighbours' concern."""
+        try:
+            return bool(self.handle(conn))
+        except BaseException:
+            self.log.exception("A request was given up")
+            return False
+
+    def _finish_later(self, served: Sequence[tuple[TConn, bool]]) -> None:
+        self.method_queue.defer(self._finish, served)
+
+    def _finish(self, served: Sequence[tuple[TConn, bool]]) -> None:
+        for conn, stays in served:
+            self.finish_request(conn, _Done(stays))
 
     def _drop(self, conn: TConn) -> None:
-        self._forget(conn)
+        del self._intakes[conn]
+        with contextlib.suppress(KeyError):  # it has just been read from
+            self.poller.unregister(conn.sock)
         self.nr_conns -= 1
         conn.close()
-
-    def _forget(self, conn: TConn) -> None:
-        del self._intakes[conn]
-        self.poller.unregister(conn.sock)
 
     def _stop_reading(self, conn: TConn) -> None:
         """Wake the thread that waits for more: to it, the connection ends here."""
         self._reading_until.pop(conn, None)
         with contextlib.suppress(OSError):
             conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _received(connection: socket.socket) -> bytes | None:
+    """What has arrived: None if it is nothing yet, and nothing if the connection has ended."""
+    try:
+        return connection.recv(_STEP)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
 
 
 def _pipelined(conn: TConn) -> bytes:

@@ -12,7 +12,7 @@ _AT_A_TIME: Final = 500  # sessions
 
 
 def end(connection: Connection, now: datetime, idle_seconds: int) -> str:
-    """Let idle sessions end with their last event; a later event lets them end later (`writer.upsert_sessions`).
+    """Let idle sessions end with their last event; a later event lets them end later (`analytics_touch_sessions`).
 
     Args:
         connection: A plain one, autocommitting: each batch is a transaction.

@@ -27,9 +27,11 @@ _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 def post_events() -> flask.Response:
     """Store a batch; the answer comes after COMMIT and has a verdict on every record."""
     collector = Collector.current()
-    key = collector.doorkeeper.admit(flask.request.headers.get("Authorization"), "write")
+    request = flask.request
+    headers = request.headers
+    key = collector.doorkeeper.admit(headers.get("Authorization"), "write", origin=headers.get("Origin"))
     limit = collector.settings.max_body_bytes
-    body = inflate(receive(flask.request.stream, limit), limit)
+    body = inflate(receive(request.stream, limit), limit)
     now = datetime.now(UTC)
     batch = collector.receive(native.parse(body, now), key, now)
     verdict = collector.committer.commit(batch, key.name)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 State = Literal["partial", "expects", "whole", "too_large", "broken"]
 
 MOST_HEAD_BYTES: Final = 64 * 1024  # gunicorn refuses less than that; it only has to see it
+SMALL: Final = 32 * 1024  # bytes of a request that takes a millisecond or so
 SLOWEST: Final = 10 * 1024  # bytes a second that earn a sender more time
 
 _END_OF_HEAD: Final = b"\r\n\r\n"
@@ -54,6 +55,12 @@ class Intake:
     def continue_was_sent(self) -> None:
         """The sender was told to go on."""
         self._is_expecting = False
+
+    @property
+    def is_small_post(self) -> bool:
+        """Whether it is whole, writes something, and takes little time: others may be served in the same thread."""
+        is_small = len(self.buffer) <= SMALL and self.state == "whole"
+        return is_small and self.buffer.startswith(b"POST ")
 
     @property
     def deadline(self) -> float:

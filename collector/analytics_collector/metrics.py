@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final
 
@@ -130,7 +130,7 @@ def note_commit(seconds: float, records: int) -> None:
     _commit_records.observe(records)
 
 
-def note_verdict(accepted: int, duplicates: int, codes: Iterable[str]) -> None:
+def note_verdict(accepted: int, duplicates: int, codes: Sequence[str]) -> None:
     """Count what became of a request's records, in the thread that answers it: its log line tells their number, too.
 
     Args:
@@ -141,11 +141,9 @@ def note_verdict(accepted: int, duplicates: int, codes: Iterable[str]) -> None:
     _accepted.inc(accepted)
     if duplicates:
         _duplicates.inc(duplicates)
-    rejected = 0
-    for code, count in Tally(codes).items():
+    for code, count in Tally(codes).items() if codes else ():
         (_rejected_with.get(code) or _rejected.labels(code)).inc(count)
-        rejected += count
-    logs.note(records=accepted + duplicates + rejected)
+    logs.note(records=accepted + duplicates + len(codes))
 
 
 def note_request(method: str, path: str, status: int, seconds: float) -> None:

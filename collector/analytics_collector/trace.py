@@ -17,6 +17,7 @@ from .collector import Collector
 logger = logging.getLogger("analytics_collector.requests")
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
+_BEGAN: Final = "analytics_collector.began"  # in the request's environ
 _UNKNOWN: Final = "other"
 _POOL_EVERY: Final = 1.0  # seconds between two looks at the pool
 _HEADERS: Final = (
@@ -34,15 +35,17 @@ def attach(app: flask.Flask) -> None:
 
 
 def _begin() -> None:
-    request_id = _request_id(flask.request.environ.get("HTTP_X_REQUEST_ID", ""))
+    environ = flask.request.environ
+    request_id = _request_id(environ.get("HTTP_X_REQUEST_ID"))
     logs.begin(request_id)
-    flask.g.began = (time.perf_counter(), request_id)
+    environ[_BEGAN] = (time.perf_counter(), request_id)
 
 
 def _end(response: flask.Response) -> flask.Response:
-    if "began" not in flask.g:  # another part of the application answered before us
+    environ = flask.request.environ
+    if _BEGAN not in environ:  # another part of the application answered before us
         _begin()
-    began, request_id = flask.g.began
+    began, request_id = environ[_BEGAN]
     seconds = time.perf_counter() - began
     _add_headers(response, request_id)
     _count(response.status_code, seconds)
@@ -59,9 +62,9 @@ def _add_headers(response: flask.Response, request_id: str) -> None:
     response.headers.add("X-Request-ID", request_id)
 
 
-def _request_id(given: str) -> str:
+def _request_id(given: str | None) -> str:
     """The sender's own, if it can go into a log and a header as it is."""
-    return given if _REQUEST_ID.match(given) else secrets.token_hex(8)
+    return given if given is not None and _REQUEST_ID.match(given) else secrets.token_hex(8)
 
 
 def _count(status: int, seconds: float) -> None:

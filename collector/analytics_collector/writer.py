@@ -1,8 +1,7 @@
-"""Writes items into Postgres, inside the transaction it is given.
+"""Writes items into Postgres: a few in one call of `analytics_write`, many that are all new by COPY.
 
-Sessions first: their row locks are what makes claims exact, and they tell whose the anonymous events are. Then the
-events, straight into the table, as nearly all of them are new: many by COPY, a few by INSERT, which takes fewer
-messages. Profiles last, by what was really new.
+Sessions come first: their row locks are what makes claims exact, and they tell whose the anonymous events are. Then the
+events, and profiles last, by what was really new. sql/migrations/0004_write.sql has it all but the COPY.
 """
 
 from __future__ import annotations
@@ -18,77 +17,76 @@ import msgspec
 
 from .batch import Item, Reject, SessionRow, fold_sessions, number_of
 from .db import Connection
-from .deltas import Delta, Deltas
+from .deltas import Deltas
 from .event_rows import EventRow, Key, as_json, copied, key_of, microseconds
 from .records import EventRecord, UserRecord
 from .sql import load
 
 FEW: Final = 100
-"""So many events at most are inserted; more are copied, which costs less an event and more to begin."""
+"""So many items at most go into one call; COPY costs less an event and more to begin."""
 
 Owners = Mapping[str, int | None]
 
 
-def write(
-    connection: Connection, items: Sequence[Item], numbers: Mapping[str, int], *, may_be_stored: bool
-) -> set[Key] | None:
-    """Store items; those that are there already change nothing.
+def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int]) -> set[Key]:
+    """Store items; events that are there already change nothing.
+
+    Args:
+        connection: Inside a transaction, if any of them is a user record; without, all others are stored in one.
+        items: Records of any kind, in the order in which they came.
+        numbers: The number of every external user id that they name.
+
+    Returns:
+        The keys of the events that were there before.
+    """
+    sessions = fold_sessions(items, numbers)
+    rows = _once_each(_event_rows(items, numbers))
+    found: Iterable[tuple[uuid.UUID, datetime]] = ()
+    if sessions or rows:
+        found = connection.execute(load("writer.write"), {"sessions": _json(sessions), "events": as_json(rows)})
+    _merge_traits(connection, items, numbers)
+    return {_key(*row) for row in found}
+
+
+def copy(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int]) -> None:
+    """Store items whose events are all new.
 
     Args:
         connection: Inside a transaction.
-        items: Records of any kind, in the order in which they came.
-        numbers: The number of every external user id that they name.
-        may_be_stored: False for the quick way, which fails if one of the events is there already.
-
-    Returns:
-        The keys of the events that were really new; None if all of them were.
+        items: As in `write`.
+        numbers: As in `write`.
 
     Raises:
-        psycopg.errors.UniqueViolation: An event is there already, and `may_be_stored` is False.
+        psycopg.errors.UniqueViolation: An event is there already, or twice among them.
     """
     deltas = Deltas()
     owners = _touch_sessions(connection, fold_sessions(items, numbers), deltas)
-    named = _event_rows(items, numbers, owners)
-    rows = _once_each(named)
-    new = _store_events(connection, rows, may_be_stored=may_be_stored) if rows else None
+    rows = _event_rows(items, numbers)
     for row in rows:
-        if row.user_id is not None and (new is None or row.key in new):
-            deltas.add_event(row.user_id, row.record.created_at)
-    _grow_profiles(connection, deltas.rows())
+        if row.user_id is None and row.record.session_id:
+            row.user_id = owners[row.record.session_id]
+        if row.user_id is not None:
+            deltas.add(row.user_id, 0, 1, row.record.created_at, row.record.created_at)
+    with connection.cursor() as cursor, cursor.copy(load("writer.copy_events")) as stream:
+        stream.write(copied(rows))
+    connection.execute(load("writer.grow_profiles"), {"deltas": _json(deltas.rows())})
     _merge_traits(connection, items, numbers)
-    return {row.key for row in rows} if new is None and len(rows) < len(named) else new
 
 
 def _touch_sessions(connection: Connection, rows: Sequence[SessionRow], deltas: Deltas) -> Owners:
     """Make, lock and claim the sessions; tells whose each of them is now."""
     owners: dict[str, int | None] = {}
-    if not rows:
-        return owners
-    for session_id, user_id, is_new in connection.execute(load("writer.upsert_sessions"), {"sessions": _json(rows)}):
+    for session_id, user_id, *counts in connection.execute(load("writer.touch_sessions"), {"sessions": _json(rows)}):
         owners[session_id] = user_id
-        if is_new and user_id is not None:
-            deltas.add_session(user_id)
-    claims = [row for row in rows if row.user_id is not None and owners[row.session_id] is None]
-    for row in claims:
-        assert row.user_id is not None
-        owners[row.session_id] = row.user_id
-        deltas.add_session(row.user_id)
-    if claims:
-        for adopted in connection.execute(load("writer.claim_sessions"), {"sessions": _json(claims)}):
-            deltas.add_events(*adopted)
+        if user_id is not None:
+            deltas.add(user_id, *counts)
     return owners
 
 
-def _event_rows(items: Iterable[Item], numbers: Mapping[str, int], owners: Owners) -> list[EventRow]:
-    """The events in key order, in which every writer comes to them; one that names no user is its session's owner's."""
-    rows = []
-    for item in items:
-        record = item.record
-        if isinstance(record, EventRecord):
-            user_id = number_of(record.user_id, numbers)
-            if user_id is None and record.session_id:
-                user_id = owners[record.session_id]
-            rows.append(EventRow(key_of(record), user_id, record))
+def _event_rows(items: Iterable[Item], numbers: Mapping[str, int]) -> list[EventRow]:
+    """The events in key order, in which every writer comes to them."""
+    records = [item.record for item in items if isinstance(item.record, EventRecord)]
+    rows = [EventRow(key_of(record), number_of(record.user_id, numbers), record) for record in records]
     rows.sort(key=attrgetter("key"))
     return rows
 
@@ -98,25 +96,8 @@ def _once_each(rows: Sequence[EventRow]) -> list[EventRow]:
     return [row for before, row in zip([None, *rows], rows, strict=False) if before is None or before.key != row.key]
 
 
-def _store_events(connection: Connection, rows: Sequence[EventRow], *, may_be_stored: bool) -> set[Key] | None:
-    if may_be_stored:
-        found = connection.execute(load("writer.insert_missing_events"), {"events": as_json(rows)})
-        return {_key(*row) for row in found}
-    if len(rows) <= FEW:
-        connection.execute(load("writer.insert_events"), {"events": as_json(rows)})
-        return None
-    with connection.cursor() as cursor, cursor.copy(load("writer.copy_events")) as copy:
-        copy.write(copied(rows))
-    return None
-
-
 def _key(event_id: uuid.UUID, created_at: datetime) -> Key:
     return event_id.bytes, microseconds(created_at)
-
-
-def _grow_profiles(connection: Connection, deltas: Sequence[Delta]) -> None:
-    if deltas:
-        connection.execute(load("writer.grow_profiles"), {"deltas": _json(deltas)})
 
 
 def _merge_traits(connection: Connection, items: Iterable[Item], numbers: Mapping[str, int]) -> None:

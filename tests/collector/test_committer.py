@@ -34,12 +34,12 @@ class Gate(Database):
         self.is_open.set()
         self.has_visitor = threading.Event()
 
-    def run(self, work: Callable[[Connection], _T]) -> _T:
+    def run(self, work: Callable[[Connection], _T], **options: Any) -> _T:
         """Wait at the gate, then as usual."""
         self.transactions += 1
         self.has_visitor.set()
         assert self.is_open.wait(30)
-        return super().run(work)
+        return super().run(work, **options)
 
 
 @pytest.fixture
@@ -176,7 +176,7 @@ def test_a_group_that_fails_is_told_so(gate: Gate, monkeypatch: pytest.MonkeyPat
     """When the database goes away under a group, each of its requests hears of it, and the next group is led."""
     committer = Committer(gate)
 
-    def fail(work: Callable[[Connection], _T]) -> _T:
+    def fail(work: Callable[[Connection], _T], **_: Any) -> _T:
         raise UnavailableError("The database is away", "send the same request again")
 
     gate.is_open.clear()

@@ -1,4 +1,4 @@
-"""All SQL of the collector: one file a statement, named after its caller (`writer.insert_events.sql`).
+"""All SQL of the collector: one file a statement, named after its caller (`writer.copy_events.sql`).
 
 From a slow query in the database's log you find the caller with one grep, and the reverse. Identifiers that are
 only known at run time stand in braces and are filled in by `psycopg.sql`.

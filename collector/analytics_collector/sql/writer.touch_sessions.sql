@@ -1,0 +1,2 @@
+-- writer.touch_sessions
+SELECT * FROM analytics_touch_sessions(%(sessions)s::jsonb)

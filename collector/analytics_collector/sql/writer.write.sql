@@ -1,0 +1,2 @@
+-- writer.write
+SELECT * FROM analytics_write(%(sessions)s::jsonb, %(events)s::jsonb)
