@@ -1,8 +1,10 @@
-"""What an event costs a collector whose tables have grown, against one that is new: `python tests/benchmarks/growth.py`.
+"""What an event costs when the tables have grown, against new ones: `python tests/benchmarks/growth.py`.
 
 CPU of web processes and Postgres together, for batches of 500. Each size has a Postgres of its own; they take turns,
-so that what else the machine does hits both. All rows are of one month, the worst case; a user has 200 events, a session
-10, and 3,000 sessions go on at any time. A checkpoint comes first: that is when a page costs most to change.
+so that what else the machine does hits both. All rows are of one month, the worst case. A user has 200 events and a
+session 10, and 3,000 sessions go on at any time. A checkpoint comes first: that is when a page costs most to change.
+
+`--rows 100000 20000000` needs 10 GB in TMPDIR (or /var/tmp), and some minutes to make the rows.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ sys.path.insert(0, str(ROOT))
 
 from analytics_collector import embedded, keys, migrate, partitions  # noqa: E402
 from analytics_sdk import _ids  # noqa: E402
+from tests.benchmarks.serving import room  # noqa: E402
 from tests.benchmarks.serving.load import DATA  # noqa: E402
 from tests.benchmarks.serving.usage import children_of, used  # noqa: E402
 from tests.conftest import WRITE_KEY  # noqa: E402
@@ -135,9 +138,9 @@ def grown(rows: int, folder: Path, settings: dict[str, str]) -> Iterator[Side]:
             migrate.apply(connection)
             keys.register(connection, "benchmark", "write", WRITE_KEY)
             fill(connection, rows)
-        print(f"{rows:,} rows made in {time.monotonic() - began:.0f} s; {sizes(postgres.dsn)}", flush=True)
+            print(f"{rows:,} rows in {time.monotonic() - began:.0f} s; {room.of_event(connection)}", flush=True)
         with run_collector(postgres.dsn, workers=2) as collector:
-            postmaster = int((folder / f"postgres-{rows}").rglob("postmaster.pid").__next__().read_text().split()[0])
+            postmaster = int(next((folder / f"postgres-{rows}").rglob("postmaster.pid")).read_text().split()[0])
             yield Side(rows, int(collector.url.rpartition(":")[2]), collector.process.pid, postgres, postmaster, [])
 
 
@@ -159,22 +162,6 @@ def fill(connection: psycopg.Connection, rows: int) -> None:
     )
     connection.execute("VACUUM ANALYZE")
     connection.execute("CHECKPOINT")
-
-
-def sizes(dsn: str) -> str:
-    """Bytes an event of the table and of each index."""
-    with psycopg.connect(dsn) as connection:
-        query = (
-            "SELECT regexp_replace(relname, '^analytics_event_(default|\\d+_\\d+)_?', ''), sum(pg_table_size(relid)),"
-            " (SELECT count(*) FROM analytics_event)"
-            " FROM (SELECT relid, relname FROM pg_partition_tree('analytics_event') JOIN pg_class ON oid = relid"
-            "  WHERE isleaf UNION ALL SELECT indexrelid, indexrelname FROM pg_stat_user_indexes"
-            "  WHERE starts_with(relname, 'analytics_event_')) AS parts GROUP BY 1 ORDER BY 2 DESC"
-        )
-        found = connection.execute(query).fetchall()
-    total = sum(size / count for _, size, count in found)
-    parts = ", ".join(f"{name or 'table'} {size / count:.1f}" for name, size, count in found)
-    return f"{total:.0f} bytes an event: {parts}"
 
 
 def compare(sides: list[Side], turns: int, batches: int) -> None:

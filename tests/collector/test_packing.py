@@ -28,7 +28,7 @@ def own_dsn(new_database: Callable[[], str]) -> str:
         partitions.make_ahead(connection, NOW - timedelta(days=31), months=0)
         for month in MONTHS:
             connection.execute(
-                f"INSERT INTO {month} (user_id, session_id, event_type, created_at)"
+                "INSERT INTO analytics_event (user_id, session_id, event_type, created_at)"
                 " SELECT random() * 1000, 's' || n * 7919 %% 5000, 'x', %s::date + random() * interval '20 days'"
                 " FROM generate_series(1, 20000) AS n",
                 [f"{month[-7:].replace('_', '-')}-01"],

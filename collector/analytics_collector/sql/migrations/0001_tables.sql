@@ -15,7 +15,7 @@ CREATE TABLE analytics_event (
     PRIMARY KEY (event_id, created_at)
 ) PARTITION BY RANGE (created_at);
 
--- Nobody looks for the anonymous events of all sessions. A session has few events, of which those of a type are soon
+-- Nobody looks for the events or sessions of no user. A session has few events, of which those of a type are soon
 -- found; without the type its entries are equal, and Postgres keeps equal entries as one.
 CREATE INDEX analytics_event_user_id_created_at ON analytics_event (user_id, created_at) WHERE user_id IS NOT NULL;
 CREATE INDEX analytics_event_session_id ON analytics_event (session_id);
