@@ -17,7 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import attrs
@@ -27,10 +27,11 @@ import psycopg
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
-from analytics_collector import embedded, keys, migrate, partitions  # noqa: E402
+from analytics_collector import embedded, keys, migrate, packing, partitions  # noqa: E402
 from analytics_collector.event_rows import EventRow, copied, key_of  # noqa: E402
 from analytics_collector.protocols import native  # noqa: E402
 from analytics_collector.sql import load  # noqa: E402
+from tests.benchmarks.serving import room  # noqa: E402
 from tests.benchmarks.serving.load import new_event  # noqa: E402
 from tests.benchmarks.serving.usage import children_of, used  # noqa: E402
 from tests.conftest import WRITE_KEY  # noqa: E402
@@ -116,15 +117,13 @@ def copy_body(connection: psycopg.Connection, body: bytes) -> None:
         copy.write(copied(rows))
 
 
-def disk_per_event(dsn: str) -> tuple[float, str]:
-    """Bytes of an event on disk, with all indexes, and of what they are."""
+def print_disk(dsn: str) -> None:
+    """Bytes of an event on disk in a month that goes on, and in one that is over."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("VACUUM analytics_event")
-        count, heap, indexes = connection.execute(
-            "SELECT (SELECT count(*) FROM analytics_event), sum(pg_table_size(relid)), sum(pg_indexes_size(relid))"
-            " FROM pg_partition_tree('analytics_event') WHERE isleaf"
-        ).fetchone() or (1, 0, 0)
-        return float(heap + indexes) / count, f"{heap / count:.0f} in the table, {indexes / count:.0f} in indexes"
+        print(f"\n{room.of_event(connection)}")
+        packing.pack(connection, datetime.now(UTC) + timedelta(days=40))
+        print(f"{room.of_event(connection)}, as housekeeping leaves a month that is over")
 
 
 def print_tables(seconds: float, rounds: int, folder: Path) -> None:
@@ -146,8 +145,7 @@ def print_tables(seconds: float, rounds: int, folder: Path) -> None:
             print_comparison(floor, collector, postmaster, seconds, rounds)
             copy = statistics.median(copy_floor(postgres.dsn, 40) for _ in range(3))
         print(f"\nCOPY of {BATCH} rows, from JSON bytes: {copy:.1f} us CPU an event, both processes")
-        size, parts = disk_per_event(postgres.dsn)
-        print(f"{size:.0f} bytes of disk an event: {parts}")
+        print_disk(postgres.dsn)
 
 
 def print_comparison(floor: Server, collector: Server, postmaster: int, seconds: float, rounds: int) -> None:

@@ -111,22 +111,22 @@ def test_without_the_tables_everything_is_pending(fresh: Connection) -> None:
 COLUMNS = {
     "analytics_event": [
         "id bigint NOT NULL identity",
-        "event_id uuid NOT NULL gen_random_uuid()",
         "user_id bigint",
-        "session_id character varying(64) NOT NULL",
-        "event_type character varying(50) NOT NULL",
-        "event_data jsonb NOT NULL '{}'::jsonb",
         "created_at timestamp with time zone NOT NULL now()",
         "received_at timestamp with time zone NOT NULL now()",
+        "event_id uuid NOT NULL gen_random_uuid()",
+        "session_id character varying(64) NOT NULL",
+        "event_type character varying(50) NOT NULL",
         "ip_address inet",
+        "event_data jsonb NOT NULL '{}'::jsonb",
     ],
     "analytics_session": [
         "id bigint NOT NULL identity",
-        "session_id character varying(64) NOT NULL",
         "user_id bigint",
         "started_at timestamp with time zone NOT NULL now()",
         "ended_at timestamp with time zone",
         "last_event_at timestamp with time zone",
+        "session_id character varying(64) NOT NULL",
         "user_agent text NOT NULL ''::text",
         "referrer text NOT NULL ''::text",
     ],
@@ -149,7 +149,7 @@ KEYS = {
     "analytics_job": ["name"],
 }
 INDEXES = {
-    "analytics_event": ["session_id, event_type", "user_id, created_at"],
+    "analytics_event": ["session_id", "user_id, created_at"],
     "analytics_session": ["id", "started_at, session_id", "user_id, started_at"],
     "analytics_useranalyticsprofile": ["id"],
     "analytics_user": [],

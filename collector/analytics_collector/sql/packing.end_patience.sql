@@ -1,0 +1,2 @@
+-- packing.end_patience
+RESET lock_timeout

@@ -1,0 +1,2 @@
+-- packing.note
+COMMENT ON INDEX {index} IS 'packed'

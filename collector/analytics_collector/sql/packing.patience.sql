@@ -1,0 +1,2 @@
+-- packing.patience
+SELECT set_config('lock_timeout', '60s', false)

@@ -1,0 +1,2 @@
+-- packing.rebuild
+REINDEX INDEX CONCURRENTLY {index}

@@ -1,0 +1,2 @@
+-- packing.remove
+DROP INDEX CONCURRENTLY {index}
