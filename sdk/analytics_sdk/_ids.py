@@ -11,6 +11,7 @@ from operator import add
 from typing import Final
 
 _NAMESPACE: Final = uuid.UUID("a6ea7c4b-63d2-5f0e-9d0c-6c6d1d6b7a11")
+_CHARACTERS: Final = "-0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"  # in the order of their bytes
 _COUNTED: Final = [f"-7{count:02x}" for count in range(256)]  # the version, and a counter of 8 bits
 
 
@@ -60,12 +61,13 @@ def named_event_id(name: str) -> str:
 
 
 def session_id(unix_ns: int) -> str:
-    """Make a session id: 24 characters of base32hex, 48 bits of time and 72 random ones that nobody can guess.
+    """Make a session id: 17 characters, 36 bits of time in sixteenths of a second and 66 bits that nobody can guess.
+
+    It is part of every event, on the wire and twice on the disk, so it is no longer than that. As bytes it sorts by
+    time; every character may stand in a cookie, a URL and the name of a file.
 
     Args:
         unix_ns: Nanoseconds since 1970.
     """
-    import base64  # not needed by a host without sessions
-
-    time = (unix_ns // 1_000_000).to_bytes(6, "big")
-    return base64.b32hexencode(time + os.urandom(9)).decode().lower()
+    number = unix_ns * 16 // 1_000_000_000 << 66 | int.from_bytes(os.urandom(9)) >> 6
+    return "".join(_CHARACTERS[number >> shift & 63] for shift in range(96, -1, -6))

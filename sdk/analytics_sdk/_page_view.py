@@ -19,7 +19,7 @@ from ._event import checked_address
 
 DEFAULT_EXCLUDE: Final = ("/static/*", "/favicon.ico", "/robots.txt", "/healthz", "/readyz", "/metrics")
 
-_SESSION_ID: Final = re.compile(r"[0-9a-v]{24}")
+_SESSION_ID: Final = re.compile(r"[-_0-9A-Za-z]{17}")
 _HTML: Final = ("text/html", "application/xhtml+xml")
 
 

@@ -24,7 +24,7 @@ PAGE = {
     "QUERY_STRING": "",
     "REMOTE_ADDR": "192.0.2.1",
     "HTTP_ACCEPT": "text/html,application/xhtml+xml,*/*;q=0.8",
-    "HTTP_COOKIE": "analytics_session=0123456789abcdefghijklmn",
+    "HTTP_COOKIE": "analytics_session=0123456789abcdefg",
     "HTTP_REFERER": "https://example.com/products",
     "HTTP_SEC_FETCH_DEST": "document",
     "HTTP_USER_AGENT": "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0",

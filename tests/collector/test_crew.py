@@ -126,9 +126,11 @@ def test_a_thousand_do_not_wait_for_each_other(service: Service) -> None:
 def test_those_who_come_while_all_are_busy_are_served_by_the_same_threads(service: Service) -> None:
     """The crew keeps to its number of threads, and nobody has to be called for those who came meanwhile."""
     service.is_open.clear()
-    for number in range(20):
+    for number in range(THREADS):
         add(service, number)
-        wait_until(lambda: len(service.crew._ready) <= max(0, number + 1 - THREADS), what="the threads' being at it")
+        wait_until(lambda: not service.crew._ready, what="a thread's being at it")
+    for number in range(THREADS, 20):
+        add(service, number)
     service.is_open.set()
     wait_until(lambda: len(service.served()) == 20, what="all served")
     assert len(service.batches) == THREADS + 1

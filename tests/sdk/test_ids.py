@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
@@ -62,19 +63,20 @@ def test_ids_of_one_moment_sort_as_they_were_made() -> None:
 
 
 def test_later_ids_sort_later() -> None:
-    """Event ids and session ids of later milliseconds are greater, as text."""
-    moments = range(0, 10**12, 10**9)
-    for make in (_ids.event_id, _ids.session_id):
-        made = [make(unix_ns) for unix_ns in moments]
+    """Event ids of later milliseconds, and session ids of later sixteenths of a second, are greater, as bytes."""
+    for make, step in ((_ids.event_id, 10**6), (_ids.session_id, 62_500_000)):
+        made = [make(unix_ns) for unix_ns in range(0, 1000 * step, step)]
         assert made == sorted(made)
+        assert make(4 * 10**18) < make(4 * 10**18 + step)
 
 
-def test_session_ids_are_long_and_different() -> None:
-    """A session id is 24 characters that a cookie can hold, of which 72 bits are random."""
+def test_session_ids_are_short_and_different() -> None:
+    """A session id is 17 characters that a cookie, a URL and a file's name can hold, of which 66 bits are random."""
     made = {_ids.session_id(0) for _ in range(1000)}
     assert len(made) == 1000
-    assert {len(session_id) for session_id in made} == {24}
-    assert all(session_id.isalnum() and session_id == session_id.lower() for session_id in made)
+    assert {len(session_id) for session_id in made} == {17}
+    assert all(re.fullmatch("-{6}[-_0-9A-Za-z]{11}", session_id) for session_id in made)
+    assert {character for session_id in made for character in session_id[6:]} == set(_ids._CHARACTERS)
 
 
 @pytest.mark.parametrize("form", ["{}", "{{{}}}", "urn:uuid:{}"])

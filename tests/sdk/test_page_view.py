@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from analytics_sdk import _ids, _page_view
 from analytics_sdk._page_view import DEFAULT_EXCLUDE, Request
 
-SESSION = "0123456789abcdefghijklmn"
+SESSION = "0123456789abcdefg"
 BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 DOCUMENT = {**BROWSER, "sec-fetch-dest": "document", "sec-fetch-mode": "navigate"}
 HEADERS = (

@@ -33,7 +33,7 @@ Environ = dict[str, Any]
 
 HTML = [("Content-Type", "text/html; charset=utf-8")]
 JSON = [("Content-Type", "application/json")]
-SESSION = "0123456789abcdefghijklmn"
+SESSION = "0123456789abcdefg"
 COOKIE = {"HTTP_COOKIE": f"analytics_session={SESSION}"}
 
 
