@@ -31,6 +31,7 @@ def housekeeping_command(context: click.Context, names: Sequence[str], *, listed
     make_partitions       Make the coming months' partitions
     drop_old_partitions   Drop months that are older than retention
     trim_rejects          Forget old rejects
+    trim_quotas           Forget what keys sent on days gone by
     """  # noqa: D301  # click wants a backspace there, not a backslash
     settings = Settings.from_env()
     with closing(console.connection()) as connection:
