@@ -33,7 +33,7 @@ def look(connection: Connection) -> Vitals:
         connection: An autocommitting one, with a limit on how long a statement takes.
 
     Raises:
-        MigrationError: Its tables are those of another version.
+        MigrationError: Its tables are of another major, or a migration has changed.
     """
     pending = tuple(migration.name for migration in migrate.pending(connection))
     if pending:
