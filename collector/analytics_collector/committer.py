@@ -118,6 +118,8 @@ class Committer:
     def _join(self, ticket: _Ticket) -> bool:
         """Stand in line; tells whether this request leads."""
         with self._lock:
+            if self._is_led and self._database.is_away:  # whoever leads is finding out whether it still is
+                raise UnavailableError("The database is away", "send the same request again")
             if ticket.batch.size > self._room:
                 raise UnavailableError("Too much waits for the database", "send the same request again")
             self._room -= ticket.batch.size
