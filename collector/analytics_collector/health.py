@@ -56,6 +56,8 @@ def _look() -> Vitals:
             "run `analytics-collector migrate`",
             code="unmigrated",
         )
+    if found := Collector.current().database.trouble():
+        raise UnavailableError(found.message, found.advice)
     return vitals
 
 
