@@ -22,6 +22,7 @@ from tests.conftest import WRITE_KEY
 from tests.programs import wait_until
 
 _PAUSE = 0.05  # seconds before the same is sent again
+_LONGEST = 60.0  # seconds that an outage may take
 _TIMEOUT = 40.0  # seconds that an answer may take
 
 
@@ -73,8 +74,9 @@ class Client:
         """Send new events until they are acknowledged."""
         events = [self._event() for _ in range(size)]
         content = body(events=events)
-        attempts = 1
+        attempts, began = 1, time.monotonic()
         while (answer := self._attempt(content)) is None:
+            assert time.monotonic() < began + _LONGEST, "the collector has not come back"
             attempts += 1
             time.sleep(_PAUSE)  # as Retry-After would have it, but faster
         ids = {event["event_id"] for event in events}
