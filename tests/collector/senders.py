@@ -151,6 +151,7 @@ def load(*urls: str, clients: int = 8, size: int = 3) -> Iterator[Ledger]:
             yield ledger
         finally:
             finished.set()
+            print(f"{ledger.batches} batches: {dict(ledger.seen)}, slowest {ledger.slowest} s")
         for life in living:
             life.result()
 

@@ -101,8 +101,8 @@ def test_reloads_in_a_row(dsn: str, tmp_path: Path, count: int) -> None:
             before = served.workers
             served.signal(signal.SIGHUP)
             if number % 3:  # else the next one comes in the midst of it
-                wait_until(lambda before=before: len(served.workers - before) >= WORKERS, what="new workers")
-                wait_until(goes_on(ledger), what="going on")
+                wait_until(lambda before=before: len(served.workers - before) >= WORKERS, within=60, what="new workers")
+                wait_until(goes_on(ledger), within=60, what="going on")
     ledger.assert_balanced(dsn)
     assert ledger.seen["refused"] == ledger.seen["503"] == 0
     assert_calm(tmp_path / "log")
@@ -116,7 +116,7 @@ def test_more_workers_and_fewer(dsn: str, tmp_path: Path, count: int) -> None:
             for number, workers in ((signal.SIGTTIN, WORKERS + 1), (signal.SIGTTOU, WORKERS)):
                 served.signal(number)
                 wait_until(lambda workers=workers: len(served.workers) == workers, within=30, what=number.name)
-                wait_until(goes_on(ledger), what="going on")
+                wait_until(goes_on(ledger), within=60, what="going on")
     ledger.assert_balanced(dsn)
     assert ledger.seen["refused"] == ledger.seen["503"] == 0
     assert_calm(tmp_path / "log")
@@ -130,10 +130,10 @@ def test_one_of_two_collectors_is_restarted(dsn: str, tmp_path: Path, count: int
     with serve(dsn, log) as other, load(url, other.url) as ledger, tracking(url, ledger):
         for _ in range(count):
             with serve(dsn, log, port=port):
-                wait_until(goes_on(ledger), what="going on")
-            wait_until(goes_on(ledger), what="going on without it")
+                wait_until(goes_on(ledger), within=60, what="going on")
+            wait_until(goes_on(ledger), within=60, what="going on without it")
         with serve(dsn, log, port=port):
-            wait_until(goes_on(ledger), what="going on")
+            wait_until(goes_on(ledger), within=60, what="going on")
     ledger.assert_balanced(dsn)
     assert ledger.seen["503"] == 0
     assert_calm(log)
@@ -150,10 +150,10 @@ def test_another_master_on_the_same_socket(dsn: str, tmp_path: Path, count: int)
                 os.kill(master, signal.SIGUSR2)
                 (new,) = wait_for(lambda master=master, before=before: masters(workers_of(master) - before))
                 born.append(new)
-                wait_until(goes_on(ledger), what="going on with two masters")
+                wait_until(goes_on(ledger), within=60, what="going on with two masters")
                 os.kill(master, signal.SIGTERM)
                 wait_until(lambda master=master: has_ended(master, served.process), within=30, what="its end")
-                wait_until(goes_on(ledger), what="going on with the new one")
+                wait_until(goes_on(ledger), within=60, what="going on with the new one")
                 master = new
         finally:
             for pid in born[-1:]:
@@ -205,7 +205,7 @@ def test_two_versions_side_by_side(dsn: str, tmp_path: Path, version_of_tomorrow
             assert upgrade(dsn, version_of_tomorrow, ledger) == ["Applied 0999_of_tomorrow"]
             for _ in range(rounds):
                 with serve(dsn, log, port=ports[1], **tomorrow) as new:
-                    wait_until(goes_on(ledger, 100), what="both going on")
+                    wait_until(goes_on(ledger, 100), within=60, what="both going on")
                     assert ask(new.url, "/readyz").status == ask(old.url, "/readyz").status == 200
             new_version.enter_context(serve(dsn, log, port=ports[1], **tomorrow))
             assert unready == []
