@@ -189,7 +189,9 @@ class Database:
         with self._opening:
             if self._pool is None or self._watch is None or self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._watch = Watch(self._conninfo, patience=self._patience, longest=_LONGEST_STATEMENT)
+                # Beyond what a statement may take: that limit is Postgres's to keep, as long as it can.
+                longest = _LONGEST_STATEMENT + self._patience
+                self._watch = Watch(self._conninfo, patience=self._patience, longest=longest)
                 self._pool = self._make_pool()
             return self._pool, self._watch
 

@@ -24,6 +24,7 @@ class Symptom:
 AWAY: Final = Symptom("The database is away", "does it run, and is it where ANALYTICS_DATABASE_URL says?")
 READ_ONLY: Final = Symptom("The database only reads", "it is a standby, or default_transaction_read_only is on")
 SILENT: Final = Symptom("The database does not answer", "is it stopped, overloaded, or cut off?")
+_UNMIGRATED: Final = Symptom("The database has not all of our tables", "run `analytics-collector migrate`")
 _FULL: Final = Symptom("The database has no connection left", "raise max_connections, or find out who has them all")
 _NO_LOGIN: Final = Symptom("The database does not let this role in", "see user and password, and pg_hba.conf")
 _NO_DATABASE: Final = Symptom("There is no database of this name", "was it renamed, or is it still to be restored?")
@@ -31,6 +32,8 @@ _STARTING: Final = Symptom("The database is starting or stopping", "it takes as 
 
 _BY_SQLSTATE: Final = {
     "25006": READ_ONLY,
+    "42P01": _UNMIGRATED,
+    "42703": _UNMIGRATED,
     "42501": Symptom("The database does not let this role look", "run `analytics-collector doctor`"),
     "53100": Symptom("The disk of the database is full", "make room for it, or drop partitions of old months"),
     "53200": Symptom("The database has no memory left", "see its work_mem and the machine's memory"),
