@@ -3,8 +3,8 @@
 A server that is stopped, or behind a network that swallows everything, is no error to a driver: it waits. Postgres's
 own time limits are kept by the server, those of TCP know nothing of Unix sockets. So somebody here looks at the clock.
 
-Slow is not silent. A transaction that has lasted for half the patience makes us ask whether the server takes another
-connection; only if that is not answered either, is the transaction's connection shut at the end of the patience.
+Slow is not silent. A transaction that has lasted for half the patience makes us ask whether the server answers a
+question on another connection; only if it does not, is the transaction's connection shut at the end of the patience.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import psycopg
+
+from .sql import load
 
 _LOOKS: Final = 20  # at the clock, within the patience
 
@@ -108,7 +110,7 @@ class _Watched:
 
 
 class _Question(threading.Thread):
-    """Does the server take a connection? A refusal of its own is an answer, too."""
+    """Does the server answer on another connection? A refusal of its own is an answer, too."""
 
     def __init__(self, conninfo: str, now: float) -> None:
         super().__init__(daemon=True, name="analytics-question")
@@ -119,8 +121,14 @@ class _Question(threading.Thread):
 
     def run(self) -> None:
         """Try."""
+        options: dict[str, Any] = {
+            "connect_timeout": 3,
+            "tcp_user_timeout": 3000,
+            "application_name": "analytics-collector",
+        }
         try:
-            psycopg.connect(self._conninfo, connect_timeout=3, application_name="analytics-collector").close()
+            with contextlib.closing(psycopg.connect(self._conninfo, autocommit=True, **options)) as connection:
+                connection.execute(load("watch.question"))  # a pgbouncer lets us in by itself
         except psycopg.Error as error:
             self.was_answered = "FATAL" in str(error)
         else:
