@@ -75,7 +75,7 @@ def serve(dsn: str, log: Path, *, port: int = 0, **environ: str) -> Iterator[Ser
     command = [sys.executable, "-m", "analytics_collector", "serve"]
     with log.open("ab") as stream, running(command, {**settings, **environ}, stderr=stream, cwd="/") as process:
         url = f"http://127.0.0.1:{port}"
-        wait_until(lambda: answers(url, "/readyz"), within=30, what="being ready")
+        wait_until(lambda: answers(url, "/readyz"), within=90, what="being ready")
         yield Served(url, process)
 
 
@@ -96,7 +96,7 @@ def tracking(url: str, ledger: Ledger) -> Iterator[None]:
 @times
 def test_reloads_in_a_row(dsn: str, tmp_path: Path, count: int) -> None:
     """SIGHUP after SIGHUP, also before the last one is over: every event is stored once, and nobody is refused."""
-    with serve(dsn, tmp_path / "log") as served, load(served.url) as ledger, tracking(served.url, ledger):
+    with serve(dsn, tmp_path / "log") as served, load(served.url, clients=4) as ledger, tracking(served.url, ledger):
         for number in range(count):
             before = served.workers
             served.signal(signal.SIGHUP)
@@ -111,7 +111,7 @@ def test_reloads_in_a_row(dsn: str, tmp_path: Path, count: int) -> None:
 @times
 def test_more_workers_and_fewer(dsn: str, tmp_path: Path, count: int) -> None:
     """SIGTTIN and SIGTTOU under load: a worker more, a worker less, every event once, and nobody is refused."""
-    with serve(dsn, tmp_path / "log") as served, load(served.url) as ledger, tracking(served.url, ledger):
+    with serve(dsn, tmp_path / "log") as served, load(served.url, clients=4) as ledger, tracking(served.url, ledger):
         for _ in range(count):
             for number, workers in ((signal.SIGTTIN, WORKERS + 1), (signal.SIGTTOU, WORKERS)):
                 served.signal(number)
@@ -127,7 +127,7 @@ def test_one_of_two_collectors_is_restarted(dsn: str, tmp_path: Path, count: int
     """SIGTERM to one of two: its clients go to the other one; the SDK, which has one address, keeps what it has."""
     port, log = free_port(), tmp_path / "log"
     url = f"http://127.0.0.1:{port}"
-    with serve(dsn, log) as other, load(url, other.url) as ledger, tracking(url, ledger):
+    with serve(dsn, log) as other, load(url, other.url, clients=4) as ledger, tracking(url, ledger):
         for _ in range(count):
             with serve(dsn, log, port=port):
                 wait_until(goes_on(ledger), within=60, what="going on")
@@ -144,7 +144,7 @@ def test_another_master_on_the_same_socket(dsn: str, tmp_path: Path, count: int)
     """SIGUSR2 and then SIGTERM to the old master, again and again: every event once, and nobody is refused."""
     with contextlib.ExitStack() as last, serve(dsn, tmp_path / "log") as served:
         master = served.process.pid
-        with load(served.url) as ledger, tracking(served.url, ledger):
+        with load(served.url, clients=4) as ledger, tracking(served.url, ledger):
             for _ in range(count):
                 new = next_master(master)
                 last.callback(end, new)
@@ -209,7 +209,7 @@ def test_two_versions_side_by_side(dsn: str, tmp_path: Path, version_of_tomorrow
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     with contextlib.ExitStack() as new_version, contextlib.ExitStack() as clients:
         with serve(dsn, log, port=ports[0]) as old, readiness_of(old.url) as unready:
-            ledger = clients.enter_context(load(*urls))
+            ledger = clients.enter_context(load(*urls, clients=4))
             clients.enter_context(tracking(urls[1], ledger))
             assert upgrade(dsn, version_of_tomorrow, ledger) == ["Applied 0999_of_tomorrow"]
             for _ in range(rounds):
