@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -21,7 +21,7 @@ from tests.collector.senders import Ledger, goes_on, load
 from tests.conftest import WRITE_KEY
 from tests.programs import wait_until
 
-PATIENCE = 2  # seconds
+PATIENCE = 4  # seconds; less than twice that, however busy the machine is, shows that nobody waits twice
 CLIENTS = 12
 SILENT = "The database does not answer"
 ROLE, PASSWORD = "collector_of_outages", "the-first"
@@ -171,9 +171,7 @@ OUTAGES = {
 
 
 @pytest.mark.parametrize("words", OUTAGES)
-def test_an_outage(
-    postgres: OwnPostgres, dsn: str, tmp_path: Path, words: str, record_property: Callable[[str, object], None]
-) -> None:
+def test_an_outage(postgres: OwnPostgres, dsn: str, tmp_path: Path, words: str) -> None:
     """Whatever it is: a line a worker, 503 with Retry-After in time, /readyz says what, then all goes on, once."""
     log = tmp_path / "log"
     settings = {"ANALYTICS_DATABASE_PATIENCE_SECONDS": str(PATIENCE)}
@@ -183,16 +181,14 @@ def test_an_outage(
     ):
         with OUTAGES[words](postgres):
             wait_until(lambda: ledger.seen["503"] > 100, within=40, what="answers 503")
-            wait_until(lambda: says(collector.url, words), within=10, what=f"/readyz saying {words}")
+            wait_until(lambda: says(collector.url, words), within=30, what=f"/readyz saying {words}")
             before = ledger.batches
             until = time.monotonic() + PATIENCE
             wait_until(lambda: time.monotonic() > until)
             assert ledger.batches == before or "disk" in words  # where there is room in some page yet
-        wait_until(goes_on(ledger), within=20, what="going on")
-        wait_until(lambda: ask(collector.url, "/readyz").status == 200, within=10, what="being ready again")
-    record_property("slowest", ledger.slowest)
-    print(words, dict(ledger.seen), ledger.slowest)
-    assert ledger.slowest["503"] < PATIENCE + 1.5
+        wait_until(goes_on(ledger), within=40, what="going on")
+        wait_until(lambda: ask(collector.url, "/readyz").status == 200, within=20, what="being ready again")
+    assert ledger.slowest["503"] < 2 * PATIENCE - 0.5
     ledger.assert_balanced(dsn)
     assert_told_once(log, words, ledger)
 
