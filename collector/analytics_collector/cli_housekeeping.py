@@ -32,6 +32,7 @@ def housekeeping_command(context: click.Context, names: Sequence[str], *, listed
     drop_old_partitions   Drop months that are older than retention
     trim_rejects          Forget old rejects
     pack_indexes          Pack the indexes of months that are over
+    trim_quotas           Forget what keys sent on days gone by
     """  # noqa: D301  # click wants a backspace there, not a backslash
     settings = Settings.from_env()
     with closing(console.connection()) as connection:

@@ -7,7 +7,7 @@ from typing import Final, cast
 
 import flask
 
-from . import address, browser, vitals
+from . import address, browser, metrics, vitals
 from .auth import Doorkeeper
 from .batch import Batch
 from .committer import Committer
@@ -35,7 +35,7 @@ class Collector:
         self.meter = Meter(self.database, workers=settings.workers)
         self.doorkeeper = Doorkeeper(self.database, refresh=settings.key_refresh_seconds, meter=self.meter)
         self.trusted_proxies = address.networks(settings.trusted_proxies)
-        self.gate = Gate.of(settings)
+        self.gate = Gate.of(settings, metrics.note_flagged)
         self.committer = Committer(self.database, patience=settings.database_patience_seconds)
         self.housekeeper = Housekeeper(settings)
         self.probe = Probe(settings.database_url, vitals.look)

@@ -125,6 +125,8 @@ class Committer:
     def _join(self, ticket: _Ticket) -> None:
         """Stand in line."""
         with self._lock:
+            if self._is_led and self._database.is_away:  # whoever leads is finding out whether it still is
+                raise UnavailableError("The database is away", "send the same request again")
             if ticket.batch.size > self._room:
                 raise UnavailableError("Too much waits for the database", "send the same request again")
             self._room -= ticket.batch.size

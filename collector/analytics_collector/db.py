@@ -5,20 +5,26 @@ Foreign errors are told apart here and nowhere else: `fault_of` is the one table
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Literal, TypeVar
 
 import psycopg
 from psycopg.rows import TupleRow
 from psycopg_pool import ConnectionPool, PoolTimeout
 
+from . import symptom
+from .circuit import Circuit
 from .exceptions import UnavailableError
+from .incident import Incident
 from .sql import load
+from .symptom import Symptom
+from .watch import Watch
 
 Connection = psycopg.Connection[TupleRow]
 Fault = Literal["again", "away", "unmigrated", "refused", "bug"]
@@ -28,6 +34,7 @@ logger = logging.getLogger("analytics_collector")
 _T = TypeVar("_T")
 _ATTEMPTS: Final = 5
 _LONGEST_STATEMENT: Final = 30  # seconds; a list without a filter must not hold a connection for ever
+_FRESH: Final = 5.0  # seconds for which the last trouble counts as that of now
 
 _FAULTS: Final[dict[str, Fault]] = {
     "08": "again",  # connection exception
@@ -42,11 +49,12 @@ _FAULTS: Final[dict[str, Fault]] = {
     "23": "refused",  # a foreign key or a check says no
     "54": "refused",  # too deep, too wide, too large
 }
+_TROUBLE: Final = ("25006", "53100", "53200", "53300", "58030")  # what another request would meet as well
 
 
 def fault_of(error: psycopg.Error) -> Fault:
     """What an error of the driver means for the work at hand."""
-    if isinstance(error, PoolTimeout):
+    if isinstance(error, PoolTimeout | psycopg.errors.ConnectionTimeout):  # all of the patience was spent
         return "away"
     if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
         return "unmigrated"
@@ -73,7 +81,12 @@ class Database:
         self._patience = patience
         self._opening = threading.Lock()
         self._pool: ConnectionPool[Connection] | None = None
+        self._watch: Watch | None = None
         self._pid = 0
+        self._circuit = Circuit(patience)
+        self._incident = Incident()
+        self._no_connection: psycopg.Error | None = None  # why the last attempt to connect failed
+        self._trouble: tuple[float, Symptom] | None = None
 
     def run(self, work: Callable[[Connection], _T], *, in_transaction: bool = True) -> _T:
         """Call `work` in a transaction and commit; again from the start if the connection or a lock was lost.
@@ -86,7 +99,24 @@ class Database:
             UnavailableError: Postgres is away, or was not there again within the patience.
             psycopg.Error: It refused the data.
         """
-        deadline = time.monotonic() + self._patience
+        began = time.monotonic()
+        if not self._circuit.may_try(began):
+            raise _unavailable("away")
+        in_vain = False
+        try:
+            done = self._persist(work, began + self._patience, in_transaction=in_transaction)
+        except UnavailableError as error:
+            in_vain = self._note_failure(error.__cause__)
+            raise
+        finally:
+            self._circuit.tried(time.monotonic(), in_vain=in_vain)
+        if self._incident.is_on and (past := self._incident.succeeded(time.monotonic())):
+            logger.warning(
+                "Postgres is well again: in %.0f s it could not serve %s requests", past.seconds, past.failures
+            )
+        return done
+
+    def _persist(self, work: Callable[[Connection], _T], deadline: float, *, in_transaction: bool) -> _T:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return self._once(work, max(0.1, deadline - time.monotonic()), in_transaction=in_transaction)
@@ -96,10 +126,35 @@ class Database:
                     raise
                 pause = random.uniform(0, 0.05 * 2**attempt)
                 if fault != "again" or attempt == _ATTEMPTS or time.monotonic() + pause > deadline:
-                    logger.warning("A request could not be served, as Postgres says: %s", _first_line(error))
                     raise _unavailable(fault) from error
                 time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+    @property
+    def is_away(self) -> bool:
+        """Whether Postgres did not answer when it was last asked."""
+        return self._circuit.is_open
+
+    def trouble(self) -> Symptom | None:
+        """Why Postgres could not do what requests wanted a moment ago; None if it could, or nobody wanted anything."""
+        found = self._trouble
+        return found[1] if found is not None and time.monotonic() - found[0] < _FRESH else None
+
+    def _note_failure(self, error: BaseException | None) -> bool:
+        """Say what is wrong, once an incident; tells whether Postgres did not answer at all."""
+        assert isinstance(error, psycopg.Error)
+        cause = self._no_connection or error if isinstance(error, PoolTimeout) else error
+        found, now = symptom.of(cause), time.monotonic()
+        in_vain = cause.sqlstate is None and not isinstance(cause, PoolTimeout)  # which says that all were in use
+        if in_vain or cause.sqlstate in _TROUBLE:
+            self._trouble = (now, found)
+        if self._incident.failed(found.message, now):
+            logger.warning(
+                "%s: Postgres says: %s. Requests are answered 503 until that is over.",
+                found.message,
+                _first_line(cause),
+            )
+        return in_vain
 
     def stats(self) -> dict[str, int]:
         """What the pool of this process says of itself; empty before its first use."""
@@ -112,32 +167,77 @@ class Database:
         self._pool = None
 
     def _once(self, work: Callable[[Connection], _T], patience: float, *, in_transaction: bool) -> _T:
-        with self._open_pool().connection(timeout=patience) as connection:
+        pool, watch = self._open_pool()
+        with pool.connection(timeout=patience) as connection, self._watched(watch, connection):
             if not in_transaction:
                 return work(connection)
             with connection.transaction():
                 return work(connection)
 
-    def _open_pool(self) -> ConnectionPool[Connection]:
+    @contextlib.contextmanager
+    def _watched(self, watch: Watch, connection: Connection) -> Iterator[None]:
+        try:
+            with watch.over(connection):
+                yield
+        except psycopg.errors.ConnectionTimeout as error:
+            self._no_connection = error
+            raise
+        except psycopg.errors.ReadOnlySqlTransaction:
+            connection.close()  # as this session will stay so, when a new one may be on another server by now
+            raise
+
+    def _open_pool(self) -> tuple[ConnectionPool[Connection], Watch]:
         with self._opening:
-            if self._pool is None or self._pid != os.getpid():
+            if self._pool is None or self._watch is None or self._pid != os.getpid():
                 self._pid = os.getpid()
-                self._pool = ConnectionPool(
-                    self._conninfo,
-                    kwargs={"connect_timeout": 3, "application_name": "analytics-collector", "autocommit": True},
-                    configure=self._configure,
-                    min_size=1,
-                    max_size=self._connections,
-                    # The pauses between its attempts double until this; then the next request makes it try at once.
-                    reconnect_timeout=self._patience,
-                    open=True,
-                )
-            return self._pool
+                # Beyond what a statement may take: that limit is Postgres's to keep, as long as it can.
+                longest = _LONGEST_STATEMENT + self._patience
+                self._watch = Watch(self._conninfo, patience=self._patience, longest=longest)
+                self._pool = self._make_pool()
+            return self._pool, self._watch
+
+    def _make_pool(self) -> ConnectionPool[Connection]:
+        logging.getLogger("psycopg.pool").setLevel(logging.ERROR)  # it warns of each attempt; we do, once an incident
+        options = {
+            "connect_timeout": 3,
+            "tcp_user_timeout": round(self._patience * 1000),
+            "application_name": "analytics-collector",
+            "autocommit": True,
+        }
+        return ConnectionPool(
+            self._conninfo,
+            connection_class=self._noting_connections(),
+            kwargs=options,
+            configure=self._configure,
+            min_size=1,
+            max_size=self._connections,
+            # The pauses between its attempts double until this; then the next request makes it try at once.
+            reconnect_timeout=self._patience,
+            open=True,
+        )
+
+    def _noting_connections(self) -> type[Connection]:
+        """Connections that leave a note why there are none: the pool only says that it has none."""
+
+        class Noting(psycopg.Connection[TupleRow]):
+            @classmethod
+            def connect(cls, *args: Any, **options: Any) -> Any:
+                try:
+                    made = super().connect(*args, **options)
+                except psycopg.Error as error:
+                    self._no_connection = error
+                    raise
+                self._no_connection = None
+                return made
+
+        return Noting
 
     def _configure(self, connection: Connection) -> None:
-        connection.execute("SET TIME ZONE 'UTC'")
         timeouts = {"lock_timeout": f"{self._patience * 1000:.0f}ms", "statement_timeout": f"{_LONGEST_STATEMENT}s"}
-        connection.execute(load("db.timeouts"), timeouts)
+        assert self._watch is not None
+        with self._watched(self._watch, connection):
+            connection.execute("SET TIME ZONE 'UTC'")
+            connection.execute(load("db.timeouts"), timeouts)
 
 
 def connect(conninfo: str, **options: Any) -> Connection:

@@ -192,17 +192,21 @@ def judge_clock(ahead: float) -> Finding:
 # The tables
 
 
-def judge_migrations(pending: Sequence[str], mistake: str) -> Finding:
+def judge_migrations(pending: Sequence[str], mistake: str, newer: Sequence[str] = ()) -> Finding:
     """Whether the tables are those of this version.
 
     Args:
         pending: Names of migrations that the database lacks.
         mistake: Why they cannot be compared; empty if they can.
+        newer: Names of those that this version does not know, and can work with.
     """
     if mistake:
         return Finding("fail", "migrations", mistake, "run the version that made these tables, or a newer one")
     if pending:
         return Finding("fail", "migrations", f"pending: {', '.join(pending)}", "run `analytics-collector migrate`")
+    if newer:
+        advice = "finish the upgrade: restart this collector with the new version"
+        return Finding("warn", "migrations", f"all applied, and newer ones: {', '.join(newer)}", advice)
     return Finding("ok", "migrations", "all applied")
 
 

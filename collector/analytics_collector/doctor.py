@@ -37,9 +37,11 @@ _NEEDS: Final = tuple(
         ("analytics_session", ("SELECT", "INSERT", "UPDATE")),
         ("analytics_useranalyticsprofile", ("SELECT", "INSERT", "UPDATE")),
         ("analytics_user", ("SELECT", "INSERT", "UPDATE")),
+        ("analytics_quota", ("SELECT", "INSERT", "UPDATE")),
         ("analytics_reject", ("SELECT", "INSERT")),
         ("analytics_key", ("SELECT",)),
         ("analytics_migration", ("SELECT",)),
+        ("analytics_job", ("SELECT",)),
         ("analytics_known_user", ("SELECT",)),
     )
     for privilege in privileges
@@ -71,7 +73,7 @@ def _examine_database(settings: Settings) -> Iterator[Finding]:
         yield from _examine_server(connection, settings)
         pending = _migrations(connection)
         yield pending
-        if pending.status == "ok":
+        if pending.status != "fail":
             yield from _examine_tables(connection)
         yield _looked("disk", lambda: _disk(connection))
 
@@ -131,7 +133,8 @@ def _clock_ahead(connection: Connection) -> float:
 
 def _migrations(connection: Connection) -> Finding:
     try:
-        return diagnosis.judge_migrations([migration.name for migration in migrate.pending(connection)], "")
+        pending = [migration.name for migration in migrate.pending(connection)]
+        return diagnosis.judge_migrations(pending, "", migrate.newer(connection))
     except MigrationError as error:
         return diagnosis.judge_migrations([], str(error))
     except psycopg.errors.InsufficientPrivilege:

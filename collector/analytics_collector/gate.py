@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -26,34 +26,39 @@ OTHER_TYPES: Final = "(not in the plan)"
 """Counted together: a sender can make up any number of them."""
 
 
+Tell = Callable[[Mapping[tuple[str, str], int]], object]
+
+
 class Gate:
     """Applies a tracking plan to batches.
 
     Args:
         plan: None lets everything pass.
         is_strict: Whether an event that is not as planned is rejected, or stored and counted in `flagged`.
+        tell: Is told how many more of these there are, by event type and code.
 
     Attributes:
         flagged: How many events of this process were not as planned and stored all the same, by event type and code.
     """
 
-    def __init__(self, plan: Plan | None = None, *, is_strict: bool = True) -> None:
+    def __init__(self, plan: Plan | None = None, *, is_strict: bool = True, tell: Tell = lambda _: None) -> None:
         self._plan = plan
         self._is_strict = is_strict
+        self._tell = tell
         self._lock = threading.Lock()
         self._unsaid: Counter[tuple[str, str]] = Counter()
         self._silent_until: datetime | None = None
         self.flagged: Counter[tuple[str, str]] = Counter()
 
     @classmethod
-    def of(cls, settings: Settings) -> Gate:
-        """The gate that the settings ask for.
+    def of(cls, settings: Settings, tell: Tell = lambda _: None) -> Gate:
+        """The gate that the settings ask for, which tells of what it flags.
 
         Raises:
             ConfigError: The plan is wrong; the message says where.
         """
         plan = plans.load(Path(settings.plan)) if settings.plan else None
-        return cls(plan, is_strict=settings.plan_mode == "reject")
+        return cls(plan, is_strict=settings.plan_mode == "reject", tell=tell)
 
     def screen(self, batch: Batch, now: datetime) -> Batch:
         """Set aside the events of a batch that are not as planned, or note them.
@@ -77,6 +82,7 @@ class Gate:
     def _note(self, flagged: Iterable[tuple[Item, Complaint]], now: datetime) -> None:
         counts = Counter((_name(item, code), code) for item, (code, _) in flagged)
         example = next(iter(flagged))[1][1]
+        self._tell(counts)
         with self._lock:
             self.flagged += counts
             self._unsaid += counts

@@ -9,6 +9,7 @@ import atexit
 import logging
 import os
 import shutil
+import sys
 import tempfile
 from typing import Any, Final
 
@@ -43,6 +44,14 @@ def on_starting(server: Any) -> None:
     """Let the workers write where they count, should they be another user than the one who starts them."""
     if os.geteuid() == 0:
         os.chown(_counts, server.cfg.uid, server.cfg.gid)
+
+
+def pre_exec(server: Any) -> None:
+    """Become the next master, at SIGUSR2, as `serve` became this one.
+
+    gunicorn would run its own `__main__.py` as a script, from a folder whose `http` hides Python's.
+    """
+    server.START_CTX["args"] = [sys.executable, "-m", "gunicorn", *sys.argv[1:]]
 
 
 def on_exit(_: Any) -> None:

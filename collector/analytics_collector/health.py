@@ -23,7 +23,7 @@ def get_health() -> dict[str, str]:
 
 @blueprint.get("/readyz")
 def get_readiness() -> dict[str, str]:
-    """The database answers and its tables are those of this version."""
+    """The database answers, can be written, and its tables have all that this version needs."""
     _look()
     return {"status": "ok"}
 
@@ -56,6 +56,8 @@ def _look() -> Vitals:
             "run `analytics-collector migrate`",
             code="unmigrated",
         )
+    if found := Collector.current().database.trouble():
+        raise UnavailableError(found.message, found.advice)
     return vitals
 
 

@@ -77,6 +77,10 @@ def _pack_indexes(connection: Connection, now: datetime, _: Settings) -> str:
     return packing.pack(connection, now)
 
 
+def _trim_quotas(connection: Connection, now: datetime, _: Settings) -> str:
+    return retention.trim_quotas(connection, now)
+
+
 JOBS: Final = (
     Job("end_idle_sessions", "End sessions in which nothing happens any more", _MINUTE, _end_idle_sessions),
     Job("empty_default", "Move rows out of the DEFAULT partition", _HOUR, _empty_default),
@@ -84,6 +88,7 @@ JOBS: Final = (
     Job("drop_old_partitions", "Drop months that are older than retention", 6 * _HOUR, _drop_old_partitions),
     Job("trim_rejects", "Forget old rejects", _HOUR, _trim_rejects),
     Job("pack_indexes", "Pack the indexes of months that are over", 6 * _HOUR, _pack_indexes),
+    Job("trim_quotas", "Forget what keys sent on days gone by", 6 * _HOUR, _trim_quotas),
 )
 """All jobs, in the order in which those that are due are run."""
 

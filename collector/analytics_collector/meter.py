@@ -130,7 +130,8 @@ class Meter:
         try:
             [row] = self._database.run(lambda connection: connection.execute(load("meter.add"), parameters).fetchall())
         except (UnavailableError, psycopg.Error) as error:  # whoever wants to store something will hear of it
-            logger.warning("What key %s has sent today could not be counted, will try again: %s", key.name, error)
+            if isinstance(error, psycopg.Error):  # of the others the log knows already
+                logger.warning("What key %s has sent today could not be counted, will try again: %s", key.name, error)
             with self._lock:
                 count.unsaved += added
                 count.known -= added

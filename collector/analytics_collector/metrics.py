@@ -89,6 +89,12 @@ _accepted = Counter(
 )
 _duplicates = Counter("analytics_events_duplicate", "Events that were stored before.", registry=_registry)
 _rejected = Counter("analytics_records_rejected", "Records set aside, by reason.", ["code"], registry=_registry)
+_flagged = Counter(
+    "analytics_events_flagged",
+    "Events that are not as planned, and are stored all the same.",
+    ["event_type", "code"],
+    registry=_registry,
+)
 _commit_seconds = Histogram(
     "analytics_commit_seconds",
     "How long a transaction that stores records took.",
@@ -144,6 +150,12 @@ def note_verdict(accepted: int, duplicates: int, codes: Sequence[str]) -> None:
     for code, count in Tally(codes).items() if codes else ():
         (_rejected_with.get(code) or _rejected.labels(code)).inc(count)
     logs.note(records=accepted + duplicates + len(codes))
+
+
+def note_flagged(counts: Mapping[tuple[str, str], int]) -> None:
+    """Count events that are not as planned, by event type, of a closed set, and code."""
+    for (event_type, code), count in counts.items():
+        _flagged.labels(event_type, code).inc(count)
 
 
 def note_request(method: str, path: str, status: int, seconds: float) -> None:

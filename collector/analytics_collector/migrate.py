@@ -2,6 +2,9 @@
 
 Numbered files, each applied and recorded in one transaction, under an advisory lock: run twice, or by four
 processes at once, the second finds nothing left to do.
+
+The first digit of a file's number is the major of the tables. Within a major, migrations only add, so that a version
+goes on working on tables that a newer one has migrated: that is what lets versions run side by side in an upgrade.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ import attrs
 import psycopg
 from psycopg import sql as composed
 
-from . import partitions
+from . import partitions, short_lock
 from .db import Connection
 from .exceptions import MigrationError
 from .sql import load
@@ -46,7 +49,7 @@ def pending(connection: Connection) -> list[Migration]:
     """The migrations that this database lacks.
 
     Raises:
-        MigrationError: An applied file has changed since, or was applied by a newer version.
+        MigrationError: An applied file has changed since, or the tables are not of this version's major.
     """
     applied = _applied(connection)
     files_here = {migration.name: migration for migration in known()}
@@ -55,8 +58,14 @@ def pending(connection: Connection) -> list[Migration]:
     return [migration for name, migration in files_here.items() if name not in applied]
 
 
+def newer(connection: Connection) -> list[str]:
+    """Names of the migrations that a newer version has applied here: those that this one does not know."""
+    names_here = {migration.name for migration in known()}
+    return [name for name in _applied(connection) if name not in names_here]
+
+
 def apply(connection: Connection, now: datetime | None = None) -> list[Migration]:
-    """Apply what is pending, and make the partitions of the coming months.
+    """Apply what is pending, and make the partitions of the coming months; writers wait for a moment at most.
 
     Args:
         connection: A plain one of the tables' owner, autocommitting.
@@ -68,12 +77,7 @@ def apply(connection: Connection, now: datetime | None = None) -> list[Migration
     Raises:
         MigrationError: The database and the files disagree, or tables of these names are there already.
     """
-    with connection.transaction():
-        connection.execute(load("migrate.lock"))
-        _make_table(connection)
-        applied = pending(connection)
-        for migration in applied:
-            _apply_one(connection, migration)
+    applied = short_lock.hold(connection, lambda: _apply_pending(connection))
     partitions.make_ahead(connection, now or datetime.now(UTC))
     return applied
 
@@ -107,6 +111,15 @@ def use_user_table(connection: Connection, user_table: str) -> None:
         raise MigrationError(f"Rows name users that {user_table} does not have: {error.diag.message_detail}") from None
 
 
+def _apply_pending(connection: Connection) -> list[Migration]:
+    connection.execute(load("migrate.lock"))
+    _make_table(connection)
+    applied = pending(connection)
+    for migration in applied:
+        _apply_one(connection, migration)
+    return applied
+
+
 def _make_table(connection: Connection) -> None:
     try:
         connection.execute(load("migrate.table"))
@@ -136,6 +149,8 @@ def _applied(connection: Connection) -> dict[str, str]:
 
 def _check_unchanged(name: str, checksum: str, files_here: dict[str, Migration]) -> None:
     if name not in files_here:
+        if name > max(files_here) and name[0] == max(files_here)[0]:
+            return  # of a newer version, and it only adds
         raise MigrationError(f"The database has migration {name}, which this version lacks: it is older. Upgrade it.")
     if files_here[name].checksum != checksum:
         raise MigrationError(

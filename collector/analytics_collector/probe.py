@@ -17,8 +17,9 @@ from typing import Final, Generic, TypeVar
 
 import psycopg
 
+from . import symptom
 from .db import Connection, connect
-from .exceptions import CollectorError, UnavailableError
+from .exceptions import UnavailableError
 from .sql import load
 
 _T = TypeVar("_T")
@@ -84,11 +85,9 @@ class Probe(Generic[_T]):
     def _find_out(self, answer: Future[_T]) -> None:
         try:
             answer.set_result(self._asked())
-        except CollectorError as error:
-            answer.set_exception(error)
         except Exception as error:  # noqa: BLE001  # whatever it is, somebody waits for it
-            self._disconnect()
-            answer.set_exception(_away(error))
+            self._disconnect()  # what is not well may be this session's only, as when its server became a standby
+            answer.set_exception(_named(error))
 
     def _asked(self) -> _T:
         """Ask; once more on a new connection, if the old one has died meanwhile: that says nothing of Postgres."""
@@ -115,9 +114,10 @@ class Probe(Generic[_T]):
         self._connection = None
 
 
-def _away(error: Exception) -> Exception:
-    if not isinstance(error, psycopg.Error):
+def _named(error: Exception) -> Exception:
+    """What Postgres or the driver says, in words for everybody; what the question itself says, as it is."""
+    cause = error.__cause__ if isinstance(error, UnavailableError) else error
+    if not isinstance(cause, psycopg.Error):
         return error
-    if isinstance(error, psycopg.errors.InsufficientPrivilege):
-        return UnavailableError("The database does not let this role look", "run `analytics-collector doctor`")
-    return UnavailableError("The database is away", "send the same request again")
+    found = symptom.of(cause)
+    return UnavailableError(found.message, found.advice)

@@ -1,4 +1,4 @@
-"""Forgets what is older than it shall be kept: whole months of events, the sessions in them, and rejects.
+"""Forgets what is older than it shall be kept: whole months of events, the sessions in them, rejects, and counts.
 
 A profile counts the rows that are there, at every moment, before and after. So a month is not dropped with users' rows
 in it: those go first, in small transactions that correct the profiles as well; then the partition, with the rows of
@@ -8,7 +8,7 @@ nobody. A user of whom nothing is left has no profile.
 from __future__ import annotations
 
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from psycopg import sql as composed
@@ -22,6 +22,7 @@ from .sql import load
 _EVENTS_AT_A_TIME: Final = 300  # each may be of another user, whose profile is locked meanwhile
 _SESSIONS_AT_A_TIME: Final = 500
 _REJECTS_AT_A_TIME: Final = 1000
+_DAYS_OF_QUOTAS: Final = timedelta(days=7)  # only today's counts; the others show for a week who sent how much
 _TRIES: Final = 20
 _NOBODY_IS_BEFORE: Final = -(2**63)
 
@@ -55,6 +56,12 @@ def trim_rejects(connection: Connection, now: datetime, days: int) -> str:
     """Forget the rejects that came more than so many days before `now`; returns one sentence on what was done."""
     parameters = {"before": now - timedelta(days=days), "most": _REJECTS_AT_A_TIME}
     return f"forgot {_until_none(connection, 'retention.trim_rejects', parameters)} rejects"
+
+
+def trim_quotas(connection: Connection, now: datetime) -> str:
+    """Forget how much each key has sent on days gone by; returns one sentence on what was done."""
+    parameters = {"before": now.astimezone(UTC).date() - _DAYS_OF_QUOTAS}
+    return f"forgot {connection.execute(load('retention.trim_quotas'), parameters).rowcount} counts"
 
 
 def _drop(connection: Connection, name: str, before: datetime) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import attrs
 
-from . import migrate
+from . import migrate, symptom
 from .db import Connection
+from .exceptions import UnavailableError
 from .sql import load
 
 
@@ -33,8 +34,11 @@ def look(connection: Connection) -> Vitals:
         connection: An autocommitting one, with a limit on how long a statement takes.
 
     Raises:
-        MigrationError: Its tables are those of another version.
+        UnavailableError: It only reads.
+        MigrationError: Its tables are of another major, or a migration has changed.
     """
+    if connection.execute(load("vitals.reads_only")).fetchone() == (True,):
+        raise UnavailableError(symptom.READ_ONLY.message, symptom.READ_ONLY.advice)
     pending = tuple(migration.name for migration in migrate.pending(connection))
     if pending:
         return Vitals(pending)

@@ -85,7 +85,7 @@ def test_a_collector_is_ready_once_it_is_migrated(own: FlaskClient, own_connecti
 
 
 def test_a_pending_migration_is_named(own: FlaskClient, own_connection: psycopg.Connection) -> None:
-    """A database that lacks one migration is not ready, and so is one with a migration of a newer version."""
+    """A database that lacks one migration is not ready, and so is one of a newer major."""
     migrate.apply(own_connection)
     own_connection.execute("INSERT INTO analytics_migration (name, checksum) VALUES ('9999_future', '')")
     newer = own.get("/readyz")

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg.conninfo import make_conninfo
 
-from analytics_collector import diagnosis, doctor, keys, migrate, partitions
+from analytics_collector import diagnosis, doctor, keys, migrate, partitions, roles
 from analytics_collector.cli import main
 from analytics_collector.config import Settings
 from analytics_collector.diagnosis import Role, Server, Table
@@ -113,7 +113,10 @@ def test_looking_changes_nothing(own_dsn: str, own: psycopg.Connection) -> None:
 
 
 def test_a_newer_database_is_told(own_dsn: str, own: psycopg.Connection) -> None:
-    """Tables of a newer version are no case for migrate but for an upgrade."""
+    """Newer tables are an upgrade to finish; those of a newer major are no case for migrate but for an upgrade."""
+    own.execute("INSERT INTO analytics_migration (name, checksum) VALUES ('0999_future', '')")
+    found = examined(own_dsn)["migrations"]
+    assert (found.status, "0999_future" in found.what, "restart" in found.advice) == ("warn", True, True)
     own.execute("INSERT INTO analytics_migration (name, checksum) VALUES ('9999_future', '')")
     found = examined(own_dsn)["migrations"]
     assert (found.status, "9999_future" in found.what, "newer" in found.advice) == ("fail", True, True)
@@ -203,7 +206,9 @@ def grants(own_dsn: str, own: psycopg.Connection) -> Iterator[str]:
     (block,) = re.findall(r"```sql\n(-- The collector's role.*?)```", (ROOT / "docs/operating.md").read_text(), re.S)
     name = own.info.dbname
     statements = block.replace("ON DATABASE analytics", f"ON DATABASE {name}").replace("collector", f"c_{name}")
+    own.execute(f"REVOKE ALL ON DATABASE {name} FROM PUBLIC")
     own.execute(statements)
+    roles.grant(own, f"c_{name}")  # what `migrate --grant-to` does
     yield make_conninfo(own_dsn, user=f"c_{name}", password="...")
     own.execute(f"DROP OWNED BY c_{name}")
     own.execute(f"DROP ROLE c_{name}")

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import select
-import signal
 import socket
 import socketserver
 import threading
@@ -14,7 +12,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import attrs
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -25,40 +22,11 @@ from analytics_collector.committer import Committer, Verdict
 from analytics_collector.db import Connection, Database, fault_of
 from analytics_collector.exceptions import UnavailableError
 from tests.collector.batches import Answer, Fields, at, body, commit, event, event_id, post
+from tests.collector.postgres import OwnPostgres
 from tests.conftest import WRITE_KEY
 from tests.programs import Collector, run_collector, wait_until
 
 EVENTS = [event(n, f"s{n % 3}", n % 2 + 1, created_at=at(n)) for n in range(20)]
-
-
-@attrs.define
-class OwnPostgres:
-    """A Postgres that a test may stop, start and crash; its DSN stays the same."""
-
-    server: embedded.Server
-
-    @property
-    def dsn(self) -> str:
-        """For psycopg.connect()."""
-        return self.server.dsn
-
-    def start_again(self) -> None:
-        """Start it on the same files."""
-        self.server = embedded.start(self.server.data_dir)
-
-    def answers(self) -> bool:
-        """Whether it takes connections."""
-        with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.dsn):
-            return True
-        return False
-
-    def crash(self) -> None:
-        """Kill the process that serves a connection of ours: Postgres ends all others and starts over."""
-        with contextlib.closing(psycopg.connect(self.dsn)) as connection:
-            os.kill(connection.info.backend_pid, signal.SIGKILL)
-            with pytest.raises(psycopg.OperationalError):
-                wait_until(lambda: connection.execute("SELECT 1") is None, what="the crash")
-        wait_until(self.answers, what="the recovery")
 
 
 @pytest.fixture(scope="module")
@@ -306,8 +274,13 @@ def test_faults_by_sqlstate(sqlstate: str, fault: str) -> None:
 
 def test_faults_of_the_driver() -> None:
     """Errors that never came from Postgres: no connection in time, a lost one, a value that cannot be sent."""
-    errors = [PoolTimeout("no"), psycopg.OperationalError("lost"), psycopg.DataError("NUL")]
-    assert [fault_of(error) for error in errors] == ["away", "again", "refused"]
+    errors = [
+        PoolTimeout("no"),
+        psycopg.errors.ConnectionTimeout("no"),
+        psycopg.OperationalError("lost"),
+        psycopg.DataError("NUL"),
+    ]
+    assert [fault_of(error) for error in errors] == ["away", "away", "again", "refused"]
 
 
 @pytest.mark.parametrize("bad", [(250,), (0, 499), (10, 11, 12), range(0, 500, 20)])

@@ -83,12 +83,22 @@ def test_an_applied_file_that_changed_is_refused(fresh: Connection) -> None:
 
 
 def test_a_database_that_is_newer_is_refused(fresh: Connection) -> None:
-    """An older version does not touch a database that a newer one has migrated."""
+    """A version does not touch a database of a newer major, nor one with a migration that it should have."""
     migrate.apply(fresh)
-    fresh.execute("INSERT INTO analytics_migration VALUES ('9999_of_tomorrow', 'unknown')")
-    for refuse in (migrate.apply, migrate.pending):
-        with pytest.raises(MigrationError, match="9999_of_tomorrow, which this version lacks"):
-            refuse(fresh)
+    for name in ("1000_of_tomorrow", "0001_of_a_branch"):
+        fresh.execute("INSERT INTO analytics_migration VALUES (%s, 'unknown')", [name])
+        for refuse in (migrate.apply, migrate.pending):
+            with pytest.raises(MigrationError, match=f"{name}, which this version lacks"):
+                refuse(fresh)
+        fresh.execute("DELETE FROM analytics_migration WHERE name = %s", [name])
+
+
+def test_a_database_that_is_newer_within_its_major_is_fine(fresh: Connection) -> None:
+    """An older version has nothing to do where a newer one has migrated, and knows that it is the older one."""
+    migrate.apply(fresh)
+    assert migrate.newer(fresh) == []
+    fresh.execute("INSERT INTO analytics_migration VALUES ('0999_of_tomorrow', 'unknown')")
+    assert (migrate.apply(fresh), migrate.pending(fresh), migrate.newer(fresh)) == ([], [], ["0999_of_tomorrow"])
 
 
 @pytest.mark.parametrize("name", ["analytics_event", "analytics_session", "analytics_key"])

@@ -30,7 +30,8 @@ from analytics_collector.config import Settings
 from analytics_collector.exceptions import ConfigError
 from analytics_collector.gate import OTHER_TYPES, PAUSE, Gate
 from tests.collector.batches import commit, event
-from tests.conftest import WRITE_KEY
+from tests.collector.operating import samples
+from tests.conftest import READ_KEY, WRITE_KEY
 from tests.programs import running
 
 PLAN = r"""
@@ -297,11 +298,16 @@ def test_over_http_what_is_rejected_is_replayed_under_another_plan(
 
 @pytest.mark.parametrize("planned", ["flag"], indirect=True)
 def test_over_http_what_is_flagged_is_stored(planned: FlaskClient, connection: psycopg.Connection) -> None:
-    """The answer is as without a plan, and the application knows how many there were."""
+    """The answer is as without a plan; the application knows how many there were, and `/metrics` of which types."""
+    read = {"Authorization": f"Bearer {READ_KEY}"}
+    before = samples(planned.get("/metrics", headers=read).text, "analytics_events_flagged_total")
     assert post(planned) == {"accepted": 3, "duplicates": 0, "rejected": []}
     assert connection.execute("SELECT count(*) FROM analytics_event").fetchall() == [(3,)]
     gate = planned.application.extensions["analytics_collector"].gate
     assert gate.flagged.total() == 2
+    after = samples(planned.get("/metrics", headers=read).text, "analytics_events_flagged_total")
+    more = {labels: count - before.get(labels, 0) for labels, count in after.items()}
+    assert {("invalid_data", "purchase"): 1, ("unknown_event", OTHER_TYPES): 1}.items() <= more.items()
 
 
 # plan check

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ from analytics_collector.db import Connection
 from analytics_collector.exceptions import MigrationError, UnavailableError
 from analytics_collector.probe import Probe
 from tests.collector.batches import body, event, post
-from tests.collector.operating import ask, samples, workers_of
+from tests.collector.operating import ask, samples
+from tests.collector.postgres import stopped
 from tests.conftest import READ_KEY, WRITE_KEY
 from tests.programs import Collector, free_port, run_collector, wait_until
 
@@ -41,24 +41,6 @@ def probed(postgres: embedded.Server) -> Iterator[Collector]:
     """A collector on it."""
     with run_collector(postgres.dsn, workers=1) as collector:
         yield collector
-
-
-@contextlib.contextmanager
-def stopped(server: embedded.Server) -> Iterator[None]:
-    """Stop Postgres with all its processes, as a machine that swaps or a frozen container does."""
-    with psycopg.connect(server.dsn) as connection:
-        (path,) = connection.execute("SELECT setting FROM pg_settings WHERE name = 'data_directory'").fetchone() or ()
-    postmaster = int((Path(path) / "postmaster.pid").read_text().splitlines()[0])
-    stopped: list[int] = []
-    try:
-        for pid in (postmaster, *workers_of(postmaster)):
-            os.kill(pid, signal.SIGSTOP)
-            stopped.append(pid)
-        yield
-    finally:
-        for pid in reversed(stopped):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
 
 
 def test_a_stopped_postgres_is_told_within_a_second(postgres: embedded.Server, probed: Collector) -> None:

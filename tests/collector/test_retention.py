@@ -181,6 +181,19 @@ def test_old_rejects_go(aged: Connection) -> None:
     assert retention.trim_rejects(aged, NOW, 30) == "forgot 0 rejects"
 
 
+def test_counts_of_days_gone_by_go(aged: Connection) -> None:
+    """What keys sent more than a week ago goes; today's counts, which the limits need, stay."""
+    aged.execute(
+        "INSERT INTO analytics_quota (key_name, day, events)"
+        " SELECT key_name, %s::date - n, 1 FROM generate_series(0, 99) AS n, unnest('{web,app}'::text[]) AS key_name",
+        [NOW],
+    )
+    assert retention.trim_quotas(aged, NOW) == "forgot 184 counts"
+    left = aged.execute("SELECT max(day), min(day), count(*) FROM analytics_quota").fetchone()
+    assert left == (NOW.date(), NOW.date() - timedelta(days=7), 16)
+    assert retention.trim_quotas(aged, NOW) == "forgot 0 counts"
+
+
 def test_a_writer_of_rejects_beside_it(aged_dsn: str, aged: Connection) -> None:
     """While old rejects go, even ones that are refused again at this moment, no writer waits for 100 ms."""
 

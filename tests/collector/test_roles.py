@@ -32,6 +32,8 @@ def owner(new_database: Callable[[], str]) -> Iterator[psycopg.Connection]:
     with psycopg.connect(new_database(), autocommit=True) as connection:
         connection.execute(f"DROP ROLE IF EXISTS {ROLE}")
         connection.execute(f"CREATE ROLE {ROLE} LOGIN")
+        connection.execute(f"REVOKE ALL ON DATABASE {connection.info.dbname} FROM PUBLIC")  # as the page says
+        connection.execute(f"GRANT CONNECT ON DATABASE {connection.info.dbname} TO {ROLE}")
         migrate.apply(connection)
         yield connection
         connection.execute(f"DROP OWNED BY {ROLE}")
@@ -142,6 +144,7 @@ FORBIDDEN = [
     "ALTER TABLE analytics_event ADD COLUMN mine text",
     "DROP TABLE analytics_event",
     "CREATE TABLE mine ()",
+    "CREATE TEMP TABLE mine ()",
 ]
 
 

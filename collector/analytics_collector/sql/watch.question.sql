@@ -1,0 +1,2 @@
+-- watch.question: whether anybody answers.
+SELECT 1
