@@ -114,7 +114,7 @@ class Visitor:
 def put_on(port: int, load: Load) -> Heard:
     """Put load on a server, from another process, and wait for its end."""
     command = [*_COMMAND, str(port), msgspec.json.encode(load).decode()]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, timeout=load.seconds + 60)
     return msgspec.json.decode(done.stdout.splitlines()[-1], type=Heard)
 
 
@@ -133,7 +133,7 @@ def under(port: int, load: Load) -> Iterator[None]:
 
 
 def run(port: int, load: Load) -> Heard:
-    """Put load on a server, from this process."""
+    """Put load on a server, from this process, until every path has been answered at least."""
     times: list[list[float]] = [[] for _ in load.paths]
     with selectors.DefaultSelector() as selector:
         idle = deque(Visitor.connect(port, load) for _ in range(load.visitors))
@@ -141,7 +141,7 @@ def run(port: int, load: Load) -> Heard:
             selector.register(visitor.connection, selectors.EVENT_READ, visitor)
         print(_CONNECTED, flush=True)
         began = time.perf_counter()
-        while (now := time.perf_counter()) < began + load.seconds:
+        while (now := time.perf_counter()) < began + load.seconds or not all(times):
             while idle and idle[0].due <= now:
                 idle.popleft().ask()
             for key, _ in selector.select(idle[0].due - now if idle else 1):

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Final
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")
-_OWN: Final, _OF_THE_DEAD: Final = slice(11, 13), slice(13, 15)  # fields of /proc/PID/stat after the name
+_OWN: Final = slice(11, 13)  # of the fields of /proc/PID/stat after the name
+_OF_THE_DEAD: Final = slice(13, 15)
 
 
 def children_of(pid: int) -> list[int]:
