@@ -11,6 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import psycopg
@@ -56,7 +57,7 @@ def fault_of(error: psycopg.Error) -> Fault:
 
 
 class Database:
-    """Runs functions inside transactions, on connections of this process.
+    """Runs functions inside transactions or, if they only read, without one, on connections of this process.
 
     The pool opens on first use in each process, so an application that is loaded before gunicorn forks shares
     no connection with its workers.
@@ -84,6 +85,20 @@ class Database:
             UnavailableError: Postgres is away, or was not there again within the patience.
             psycopg.Error: It refused the data.
         """
+        return self._patiently(partial(self._commit, work))
+
+    def read(self, work: Callable[[Connection], _T]) -> _T:
+        """Call `work`, which changes nothing, as `run` does, but each of its statements sees what is there by then.
+
+        BEGIN and COMMIT are round trips that take as long as looking up a row does.
+
+        Raises:
+            UnavailableError: As `run`.
+            psycopg.Error: As `run`.
+        """
+        return self._patiently(work)
+
+    def _patiently(self, work: Callable[[Connection], _T]) -> _T:
         deadline = time.monotonic() + self._patience
         for attempt in range(1, _ATTEMPTS + 1):
             try:
@@ -110,7 +125,12 @@ class Database:
         self._pool = None
 
     def _once(self, work: Callable[[Connection], _T], patience: float) -> _T:
-        with self._open_pool().connection(timeout=patience) as connection, connection.transaction():
+        with self._open_pool().connection(timeout=patience) as connection:
+            return work(connection)
+
+    @staticmethod
+    def _commit(work: Callable[[Connection], _T], connection: Connection) -> _T:
+        with connection.transaction():
             return work(connection)
 
     def _open_pool(self) -> ConnectionPool[Connection]:
