@@ -1,1 +1,1 @@
-"""How benchmarks tell what they found: tables, and the page of the documentation that they write them into."""
+"""What all benchmarks share: cores that stay awake, tables, and the page of the documentation they are written into."""

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Final
 
 from . import behaviour, tables
-from .awake import awake
+from tests.benchmarks.common.awake import awake
 from .lineup import versions
-from tests.benchmarks.report.page import write
-from tests.benchmarks.report.table import Table
+from tests.benchmarks.common.page import write
+from tests.benchmarks.common.table import Table
 
 TABLES: Final[dict[str, Callable[[Path], Table]]] = {
     "caller": tables.caller_table,

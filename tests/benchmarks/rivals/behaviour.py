@@ -17,7 +17,7 @@ from .contestant import Contestant
 from .lineup import OWNS, RIVALS
 from .program import SCENES
 from .sink import Sink
-from tests.benchmarks.report.table import Table
+from tests.benchmarks.common.table import Table
 from .worker import environment
 
 PATIENCE: Final = 30.0  # seconds until a process that does not end is killed

@@ -14,7 +14,7 @@ from .caller import quantile
 from .contest import Results, take_turns
 from .lineup import ALL, FLOOR, FLOORS, OURS, RIVALS, SPOOL
 from .sink import Sink
-from tests.benchmarks.report.table import Table
+from tests.benchmarks.common.table import Table
 from .worker import AbsentError, Worker
 
 BOTH: Final = (OURS, SPOOL)
