@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from . import behaviour, tables
 from tests.benchmarks.common.awake import awake
-from .lineup import versions
 from tests.benchmarks.common.page import write
 from tests.benchmarks.common.table import Table
+
+from . import behaviour, tables
+from .lineup import versions
 
 TABLES: Final[dict[str, Callable[[Path], Table]]] = {
     "caller": tables.caller_table,

@@ -13,9 +13,13 @@ class Room:
     table: float
     indexes: float
 
+    @property
+    def both(self) -> float:
+        """Of all."""
+        return self.table + self.indexes
+
     def __str__(self) -> str:
-        both = self.table + self.indexes
-        return f"{both:.0f} bytes on disk an event: {self.table:.0f} in the table, {self.indexes:.0f} in indexes"
+        return f"{self.both:.0f} bytes on disk an event: {self.table:.0f} in the table, {self.indexes:.0f} in indexes"
 
 
 def per_event(dsn: str) -> Room:

@@ -73,5 +73,7 @@ def take_turn(server: Server, load: Load) -> Turn:
 def median(turns: list[Turn]) -> Turn:
     """The median of each figure."""
     p50 = tuple(map(statistics.median, zip(*(turn.p50 for turn in turns), strict=True)))
-    rate, web, postgres = (statistics.median(getattr(turn, name) for turn in turns) for name in ("rate", "web", "postgres"))
+    rate, web, postgres = (
+        statistics.median(getattr(turn, name) for turn in turns) for name in ("rate", "web", "postgres")
+    )
     return Turn(rate, p50, web, postgres)
