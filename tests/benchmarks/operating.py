@@ -25,8 +25,8 @@ sys.path.insert(0, str(ROOT))
 
 from tests.benchmarks.serving import databases, disk  # noqa: E402
 from tests.benchmarks.serving.event import new_event  # noqa: E402
+from tests.benchmarks.serving.load import WRITE_KEY  # noqa: E402
 from tests.benchmarks.serving.usage import children_of, private_memory, used_by_all  # noqa: E402
-from tests.conftest import WRITE_KEY  # noqa: E402
 from tests.programs import run_collector  # noqa: E402
 
 SIZES = (1, 10, 100, 1000)  # events in a batch

@@ -17,7 +17,7 @@ from psycopg.conninfo import make_conninfo
 from analytics_collector import embedded, keys, migrate, partitions
 from tests import django_app
 from tests.benchmarks.serving.event import DATA, USERS
-from tests.conftest import READ_KEY, WRITE_KEY
+from tests.benchmarks.serving.load import READ_KEY, WRITE_KEY
 
 HISTORIES: Final = {1_001: 1_000, 1_002: 1_000_000}  # users and how many events each has
 _HERE: Final = Path(__file__).parent

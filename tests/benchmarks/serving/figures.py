@@ -14,7 +14,8 @@ from tests.benchmarks.serving.turn import Turn
 BATCH: Final = 500
 CROWD: Final = 32
 FEW, MANY = 1_000, 1_000_000
-VIEW, OURS, DJANGO, DJANGO_DEFAULT = "empty view", "collector", "Django", "Django, a connection each"
+VIEW, OURS = "empty view", "collector"
+DJANGO, DJANGO_DEFAULT = "Django, connections kept", "Django, its defaults"
 UMAMI: Final = {"single": 10_600, "batch": 7_200, "bytes": 2_942}  # of Umami 3.1, measured another day
 
 
@@ -163,9 +164,9 @@ def profiles_table(figures: Figures) -> Table:
     rest, busy = figures.lookups["at rest"], figures.lookups["while writing"]
     rows = [
         ["event stored, profile with it: collector, CPU us", *(_us(one[OURS].cpu) for one in (few, many)), ""],
-        ["update_stats() alone: Django, CPU us", *(_us(one[DJANGO].cpu) for one in (few, many)), ""],
+        ["update_stats() alone: Django's, CPU us", *(_us(one[DJANGO].cpu) for one in (few, many)), ""],
         ["event stored, profile with it: collector, p50 ms", *(_ms(one[OURS].p50[0]) for one in (few, many)), ""],
-        ["update_stats() alone: Django, p50 ms", *(_ms(one[DJANGO].p50[0]) for one in (few, many)), ""],
+        ["update_stats() alone: Django's, p50 ms", *(_ms(one[DJANGO].p50[0]) for one in (few, many)), ""],
         ["lookup at rest, p50 ms", *map(_ms, (*rest.p50[1:], rest.p50[0]))],
         ["lookup while writing, p50 ms", *map(_ms, (*busy.p50[1:], busy.p50[0]))],
     ]
@@ -188,5 +189,5 @@ are of version 3.1, measured on such a machine on another day, and not in this r
 
 PROFILES_TEXT: Final = """\
 The collector's rows are the request with one event, as it keeps the profile while it stores; `update_stats()` is
-without storing anything. The lookups and the empty view, `/healthz` of the same application, are asked for in turn on one
-connection. *while writing*: 2 senders bring 100 events each every 0.1 s."""
+without storing anything. The lookups and the empty view, `/healthz` of the same application, are asked for in turn on
+one connection. *while writing*: 2 senders bring 100 events each every 0.1 s."""

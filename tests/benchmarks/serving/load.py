@@ -20,9 +20,11 @@ import attrs
 import msgspec
 
 from tests.benchmarks.serving.event import new_event
-from tests.conftest import READ_KEY, WRITE_KEY
 from tests.programs import ROOT
 
+# Not those of the tests: this starts often, and to import what they need takes a second.
+WRITE_KEY: Final = "write-key-of-the-benchmarks"
+READ_KEY: Final = "read-key-of-the-benchmarks"
 _COMMAND: Final = [sys.executable, "-m", "tests.benchmarks.serving.load"]
 _CONNECTED: Final = "connected"
 
