@@ -9,6 +9,7 @@ docs/benchmarks.md has the figures of one machine.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import time
@@ -133,6 +134,7 @@ def main() -> None:
     parser.add_argument("--before", type=Path, help="the folder of another Postgres's programs, to measure on first")
     parser.add_argument("--page", type=Path, help="write the tables into this page, too")
     arguments = parser.parse_args()
+    busy, _, _ = os.getloadavg()
     found = []
     for bin_dir in (arguments.before, None) if arguments.before else (None,):
         found.append(measure(bin_dir, arguments.seconds, arguments.rounds))
@@ -143,7 +145,7 @@ def main() -> None:
         page.write(
             arguments.page,
             "collector",
-            "\n".join(map(str, (machine.described(one.postgres for one in found), *tables))),
+            "\n".join(map(str, (machine.described([one.postgres for one in found], busy), *tables))),
         )
 
 
