@@ -122,6 +122,14 @@ def bench(session: nox.Session) -> None:
 
 
 @nox.session
+def speed(session: nox.Session) -> None:
+    """What was asked of the collector's speed, on both Postgres; `-- --page docs/benchmarks.md` writes the tables."""
+    install(session, "collector", "embedded", groups=("test",))
+    also = ["--before", str(POSTGRES_15)] if POSTGRES_15.exists() else []
+    session.run("python", "tests/benchmarks/collector.py", *also, *session.posargs)
+
+
+@nox.session
 def rivals(session: nox.Session) -> None:
     """Other SDKs from PyPI beside this one; `-- --page docs/benchmarks.md` writes the tables there, too."""
     install(session)

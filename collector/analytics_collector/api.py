@@ -39,7 +39,7 @@ def check_key() -> None:
 def get_profile(user_id: str) -> flask.Response:
     """One profile."""
     asked = [_read("user_id", _user_id, user_id)]
-    found = Collector.current().database.run(lambda connection: reader.profiles(connection, asked))
+    found = Collector.current().database.autocommit(lambda connection: reader.profiles(connection, asked))
     if not found:
         raise NotFoundError(f"User {user_id} has not been seen")
     return _json(found[0])
@@ -52,7 +52,7 @@ def get_profiles() -> flask.Response:
     asked = [_read("user_id", _user_id, user_id) for user_id in flask.request.args.getlist("user_id")]
     if not 1 <= len(asked) <= _MAX_PROFILES:
         raise MalformedError(f"Ask for 1 to {_MAX_PROFILES} users", "as in ?user_id=1&user_id=2")
-    found = Collector.current().database.run(lambda connection: reader.profiles(connection, asked))
+    found = Collector.current().database.autocommit(lambda connection: reader.profiles(connection, asked))
     return _json({"profiles": found})
 
 
@@ -61,7 +61,7 @@ def get_sessions() -> flask.Response:
     """A page of sessions."""
     filters = _filters({"user_id": _user_id, "active": _boolean, "since": _time, "until": _time})
     limit, cursor = _paging()
-    page = Collector.current().database.run(lambda connection: reader.sessions(connection, filters, limit, cursor))
+    page = Collector.current().database.autocommit(lambda connection: reader.sessions(connection, filters, limit, cursor))
     return _json({"sessions": page.rows, "next_cursor": page.next_cursor})
 
 
@@ -69,7 +69,7 @@ def get_sessions() -> flask.Response:
 def get_session(session_id: str) -> flask.Response:
     """One session."""
     filters = {"session_id": _read("session_id", _text, session_id)}
-    page = Collector.current().database.run(lambda connection: reader.sessions(connection, filters, 1, None))
+    page = Collector.current().database.autocommit(lambda connection: reader.sessions(connection, filters, 1, None))
     if not page.rows:
         raise NotFoundError(f"There is no session {session_id}")
     return _json(page.rows[0])
@@ -80,7 +80,7 @@ def get_events() -> flask.Response:
     """A page of events."""
     filters = _filters({"user_id": _user_id, "session_id": _text, "event_type": _text, "since": _time, "until": _time})
     limit, cursor = _paging()
-    page = Collector.current().database.run(lambda connection: reader.events(connection, filters, limit, cursor))
+    page = Collector.current().database.autocommit(lambda connection: reader.events(connection, filters, limit, cursor))
     return _json({"events": page.rows, "next_cursor": page.next_cursor})
 
 

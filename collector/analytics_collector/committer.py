@@ -232,7 +232,7 @@ class Committer:
 
         began = time.perf_counter()
         is_one_call = store == writer.write and not rejects and _is_one_call(items, names)
-        result = self._database.run(work, in_transaction=not is_one_call)
+        result = self._database.autocommit(work) if is_one_call else self._database.run(work)
         metrics.note_commit(time.perf_counter() - began, len(items) + len(rejects))
         return result
 

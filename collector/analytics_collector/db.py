@@ -12,6 +12,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import psycopg
@@ -64,7 +65,7 @@ def fault_of(error: psycopg.Error) -> Fault:
 
 
 class Database:
-    """Runs functions inside transactions, on connections of this process.
+    """Runs functions inside transactions or, if they only read, without one, on connections of this process.
 
     The pool opens on first use in each process, so an application that is loaded before gunicorn forks shares
     no connection with its workers.
@@ -88,23 +89,35 @@ class Database:
         self._no_connection: psycopg.Error | None = None  # why the last attempt to connect failed
         self._trouble: tuple[float, Symptom] | None = None
 
-    def run(self, work: Callable[[Connection], _T], *, in_transaction: bool = True) -> _T:
+    def run(self, work: Callable[[Connection], _T]) -> _T:
         """Call `work` in a transaction and commit; again from the start if the connection or a lock was lost.
 
-        Args:
-            work: What it does must be the same when done twice: a COMMIT whose answer was lost may have happened.
-            in_transaction: False if it is one statement, which is a transaction of its own.
+        Whatever `work` does must be the same when done twice: a COMMIT whose answer was lost may have happened.
 
         Raises:
             UnavailableError: Postgres is away, or was not there again within the patience.
             psycopg.Error: It refused the data.
         """
+        return self._patiently(partial(_commit, work))
+
+    def autocommit(self, work: Callable[[Connection], _T]) -> _T:
+        """Call `work` as `run` does, but each of its statements is a transaction of its own.
+
+        BEGIN and COMMIT are round trips that take as long as looking up a row does.
+
+        Raises:
+            UnavailableError: As `run`.
+            psycopg.Error: As `run`.
+        """
+        return self._patiently(work)
+
+    def _patiently(self, work: Callable[[Connection], _T]) -> _T:
         began = time.monotonic()
         if not self._circuit.may_try(began):
             raise _unavailable("away")
         in_vain = False
         try:
-            done = self._persist(work, began + self._patience, in_transaction=in_transaction)
+            done = self._persist(work, began + self._patience)
         except UnavailableError as error:
             in_vain = self._note_failure(error.__cause__)
             raise
@@ -116,10 +129,10 @@ class Database:
             )
         return done
 
-    def _persist(self, work: Callable[[Connection], _T], deadline: float, *, in_transaction: bool) -> _T:
+    def _persist(self, work: Callable[[Connection], _T], deadline: float) -> _T:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return self._once(work, max(0.1, deadline - time.monotonic()), in_transaction=in_transaction)
+                return self._once(work, max(0.1, deadline - time.monotonic()))
             except psycopg.Error as error:
                 fault = fault_of(error)
                 if fault in ("refused", "bug"):
@@ -166,13 +179,10 @@ class Database:
             self._pool.close()
         self._pool = None
 
-    def _once(self, work: Callable[[Connection], _T], patience: float, *, in_transaction: bool) -> _T:
+    def _once(self, work: Callable[[Connection], _T], patience: float) -> _T:
         pool, watch = self._open_pool()
         with pool.connection(timeout=patience) as connection, self._watched(watch, connection):
-            if not in_transaction:
-                return work(connection)
-            with connection.transaction():
-                return work(connection)
+            return work(connection)
 
     @contextlib.contextmanager
     def _watched(self, watch: Watch, connection: Connection) -> Iterator[None]:
@@ -238,6 +248,11 @@ class Database:
         with self._watched(self._watch, connection):
             connection.execute("SET TIME ZONE 'UTC'")
             connection.execute(load("db.timeouts"), timeouts)
+
+
+def _commit(work: Callable[[Connection], _T], connection: Connection) -> _T:
+    with connection.transaction():
+        return work(connection)
 
 
 def connect(conninfo: str, **options: Any) -> Connection:

@@ -40,11 +40,14 @@ class Page:
 
 def profiles(connection: Connection, user_ids: Sequence[UserId]) -> list[dict[str, Any]]:
     """The profiles of these users, in the order asked; a user never seen is left out."""
-    stored = {user_id: stored_user_id(user_id) for user_id in user_ids}
-    external = users.find(connection, [name for name in stored.values() if isinstance(name, str)])
-    numbers = {user_id: name if isinstance(name, int) else external.get(name) for user_id, name in stored.items()}
-    found = {row[0]: row for row in connection.execute(load("reader.profiles"), {"ids": list(numbers.values())})}
-    return [_profile(found[number]) for number in dict.fromkeys(numbers.values()) if number in found]
+    asked = dict.fromkeys(map(stored_user_id, user_ids))
+    numbers = [str(user_id) for user_id in asked if isinstance(user_id, int)]
+    names = [user_id for user_id in asked if isinstance(user_id, str)]
+    # As an array's text: the driver takes half as long again for a statement with a list as parameter.
+    rows = _rows(connection, "reader.profiles", f"{{{','.join(numbers)}}}") if numbers else []
+    rows += _rows(connection, "reader.named_profiles", names) if names else []
+    found = {number if name is None else name: row for row in rows for number, name in [row[:2]]}
+    return [_profile(found[user_id]) for user_id in asked if user_id in found]
 
 
 def sessions(connection: Connection, filters: Mapping[str, Any], limit: int, cursor: str | None) -> Page:
@@ -140,6 +143,10 @@ def _open_cursor(statement: str, cursor: str) -> tuple[str, datetime, Any]:
         return _CURSORS[statement].decode(base64.urlsafe_b64decode(cursor))
     except ValueError:  # of base64, and what msgspec raises is one too
         raise MalformedError("The cursor is none of ours", "take `next_cursor` of the page before, unchanged") from None
+
+
+def _rows(connection: Connection, statement: str, ids: str | list[str]) -> list[Sequence[Any]]:
+    return list(connection.execute(load(statement), {"ids": ids}))
 
 
 def _profile(row: Sequence[Any]) -> dict[str, Any]:

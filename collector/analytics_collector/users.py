@@ -17,8 +17,6 @@ def number(connection: Connection, user_ids: Iterable[UserId]) -> dict[str, int]
         user_ids: In the form they are stored in (`records.stored_user_id`).
     """
     external_ids = sorted(user_id for user_id in user_ids if isinstance(user_id, str))
-    if not external_ids:
-        return {}
     found = find(connection, external_ids)
     missing = [external_id for external_id in external_ids if external_id not in found]
     if missing:
@@ -29,6 +27,8 @@ def number(connection: Connection, user_ids: Iterable[UserId]) -> dict[str, int]
 
 def find(connection: Connection, external_ids: list[str]) -> dict[str, int]:
     """The numbers of those external ids that have one."""
+    if not external_ids:
+        return {}
     return dict(connection.execute(load("users.find"), {"external_ids": external_ids}).fetchall())
 
 

@@ -32,10 +32,10 @@ sys.path.insert(0, str(ROOT))
 
 from analytics_collector import embedded, keys, migrate, partitions  # noqa: E402
 from analytics_sdk import _ids  # noqa: E402
-from tests.benchmarks.serving import room  # noqa: E402
-from tests.benchmarks.serving.load import DATA  # noqa: E402
+from tests.benchmarks.serving import disk  # noqa: E402
+from tests.benchmarks.serving.event import DATA  # noqa: E402
+from tests.benchmarks.serving.load import WRITE_KEY  # noqa: E402
 from tests.benchmarks.serving.usage import children_of, used  # noqa: E402
-from tests.conftest import WRITE_KEY  # noqa: E402
 from tests.programs import run_collector  # noqa: E402
 
 BATCH = 500
@@ -108,7 +108,7 @@ class Side:
 
     def _used(self) -> float:
         """Of the processes that there are now: a backend may be new."""
-        return used([*children_of(self.gunicorn), *children_of(self.postmaster)])
+        return sum(map(used, [*children_of(self.gunicorn), *children_of(self.postmaster)]))
 
     def _wal(self) -> int:
         with psycopg.connect(self.postgres.dsn) as connection:
@@ -138,7 +138,7 @@ def grown(rows: int, folder: Path, settings: dict[str, str]) -> Iterator[Side]:
             migrate.apply(connection)
             keys.register(connection, "benchmark", "write", WRITE_KEY)
             fill(connection, rows)
-            print(f"{rows:,} rows in {time.monotonic() - began:.0f} s; {room.of_event(connection)}", flush=True)
+        print(f"{rows:,} rows in {time.monotonic() - began:.0f} s; {disk.per_event(postgres.dsn)}", flush=True)
         with run_collector(postgres.dsn, workers=2) as collector:
             postmaster = int(next((folder / f"postgres-{rows}").rglob("postmaster.pid")).read_text().split()[0])
             yield Side(rows, int(collector.url.rpartition(":")[2]), collector.process.pid, postgres, postmaster, [])

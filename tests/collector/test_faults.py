@@ -15,6 +15,7 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import TransactionStatus
 from psycopg_pool import PoolTimeout
 
 from analytics_collector import embedded, keys, migrate, profiles
@@ -180,6 +181,22 @@ def test_a_connection_is_lost_between_statements(collector: Collector, connectio
         blocker.rollback()
     assert counts(answer.result()) == (200, 21, 0)
     assert stored_once(connection, 21)
+
+
+def test_a_connection_is_lost_while_it_reads(dsn: str) -> None:
+    """A read whose connection is cut is made again, and goes without BEGIN and COMMIT."""
+    states: list[TransactionStatus] = []
+
+    def look(connection: Connection) -> object:
+        if not states:
+            with psycopg.connect(dsn) as other:
+                other.execute("SELECT pg_terminate_backend(%s)", [connection.info.backend_pid])
+        states.append(connection.info.transaction_status)
+        return connection.execute("SELECT 42").fetchone()
+
+    with contextlib.closing(Database(dsn)) as database:
+        assert database.autocommit(look) == (42,)
+    assert states == [TransactionStatus.IDLE, TransactionStatus.IDLE]
 
 
 def test_somebody_holds_a_lock(own: OwnPostgres, impatient: Collector) -> None:

@@ -17,14 +17,25 @@ settings.configure(
 django.setup()
 
 
-def migrate(dsn: str) -> None:
-    """Point Django to an empty database, and have it make its own tables there, `auth_user` among them."""
+def connect(dsn: str, **options: object) -> None:
+    """Point Django to a database.
+
+    Args:
+        dsn: Of a Postgres behind a Unix socket.
+        options: Further ones of Django's own, such as CONN_MAX_AGE.
+    """
     parameters = conninfo_to_dict(dsn)
     connections.settings["default"].update(
         HOST=parameters["host"],  # the folder of the Unix socket
         PORT=parameters["port"],
         USER=parameters["user"],
         NAME=parameters["dbname"],
+        **options,
     )
+
+
+def migrate(dsn: str) -> None:
+    """Point Django to an empty database, and have it make its own tables there, `auth_user` among them."""
+    connect(dsn)
     call_command("migrate", verbosity=0)
     connections.close_all()

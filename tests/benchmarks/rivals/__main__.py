@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.common.awake import awake
+from tests.benchmarks.common.page import write
+from tests.benchmarks.common.table import Table
+
 from . import behaviour, tables
-from .awake import awake
 from .lineup import versions
-from .page import write
-from .table import Table
 
 TABLES: Final[dict[str, Callable[[Path], Table]]] = {
     "caller": tables.caller_table,
@@ -43,7 +44,7 @@ def main() -> None:
             parts.append(str(TABLES[name](arguments.disk)))
         print(f"\n{parts[-1]}\n({time.monotonic() - began:.0f} s)", flush=True)
     if arguments.page:
-        write(arguments.page, "\n".join(parts))
+        write(arguments.page, "rivals", "\n".join(parts))
 
 
 def where(disk: Path) -> str:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.common.table import Table
+
 from .contestant import Contestant
 from .lineup import OWNS, RIVALS
 from .program import SCENES
 from .sink import Sink
-from .table import Table
 from .worker import environment
 
 PATIENCE: Final = 30.0  # seconds until a process that does not end is killed

@@ -9,12 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.common.table import Table
+
 from . import caller, delivery, imports, memory, threads
 from .caller import quantile
 from .contest import Results, take_turns
 from .lineup import ALL, FLOOR, FLOORS, OURS, RIVALS, SPOOL
 from .sink import Sink
-from .table import Table
 from .worker import AbsentError, Worker
 
 BOTH: Final = (OURS, SPOOL)
