@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import attrs
 import pytest
@@ -48,25 +49,37 @@ class Server:
         """Ask for a page."""
         return visit(f"{self.url}/{path}")
 
-    def wait_until_idle(self) -> None:
-        """Return once no worker is busy: uWSGI runs no exit handlers in a worker that it stops in a request."""
-        wait_until(self._is_idle, what="rest")
+    def wait_until_ready(self, max_requests: int = sys.maxsize) -> None:
+        """Return once all workers can be told to end.
 
-    def _is_idle(self) -> bool:
+        A worker that is only being made loses the signal: just after the fork it has no handler of its own yet, and its
+        master waits 60 seconds before it kills it. uWSGI calls it idle all the same, so what counts is that it accepts.
+        And in a worker that is stopped in a request, uWSGI runs no exit handlers.
+
+        Args:
+            max_requests: After so many a worker is replaced by another one, and this waits for that one.
+        """
+        wait_until(lambda: all(_is_ready(worker, max_requests) for worker in self._workers()), what="rest", within=20)
+
+    def _workers(self) -> list[dict[str, Any]]:
+        """What its stats server says of each; nothing is known until that is there."""
         try:
             with socket.create_connection(("127.0.0.1", self.stats_port)) as connection:
-                workers = json.load(connection.makefile("rb"))["workers"]
-        except (OSError, ValueError):  # its stats server is not there yet
-            return False
-        return all(worker["status"] == "idle" for worker in workers)
+                return list(json.load(connection.makefile("rb"))["workers"])
+        except (OSError, ValueError):
+            return [{"accepting": 0}]
 
-    def stop(self) -> float:
+    def stop(self, max_requests: int = sys.maxsize) -> float:
         """End it by SIGTERM and wait for that; returns how many seconds it took."""
-        self.wait_until_idle()
+        self.wait_until_ready(max_requests)
         began = time.monotonic()
         self.process.terminate()
         assert self.process.wait(30) == 0
         return time.monotonic() - began
+
+
+def _is_ready(worker: dict[str, Any], max_requests: int) -> bool:
+    return bool(worker["accepting"]) and worker["status"] == "idle" and worker["delta_requests"] < max_requests
 
 
 @contextlib.contextmanager
@@ -83,9 +96,7 @@ def serve(trial: Trial, *options: str, workers: int = 2, module: str = "tests.ho
     ):
         server = Server(f"http://127.0.0.1:{port}", stats, process, trial)
         wait_until(lambda: has_answered(server), what="an answer")
-        server.wait_until_idle()
-        if "--lazy-apps" in options:  # a worker that is told to end while it loads is uWSGI's own matter
-            wait_until(lambda: trial.log.count("WSGI app 0") == workers, what="all workers being ready")
+        server.wait_until_ready()
         yield server
 
 
@@ -155,7 +166,7 @@ def test_workers_that_are_replaced_lose_nothing(
     trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="5", ANALYTICS_FLUSH_INTERVAL="0.05")
     with serve(trial, *(THREADS | NO_THREADS)[threads], "--max-requests", "5", "--min-worker-lifetime", "0") as server:
         pids = {server.visit("?3").pid for _ in range(12)}
-        server.stop()
+        server.stop(max_requests=5)
     assert len(pids) > 2
     assert_all_there_once(trial.verdict(), 37)
 
@@ -167,7 +178,7 @@ def test_a_reload_loses_nothing(make_trial: Callable[..., Trial], collector: Col
     touched.touch()
     with serve(trial, "--lazy-apps", "--touch-workers-reload", str(touched)) as server:
         before = {server.visit("?3").pid for _ in range(6)}
-        server.wait_until_idle()
+        server.wait_until_ready()
         os.utime(touched, (time.time() + 10,) * 2)  # uWSGI looks at seconds
         wait_until(lambda: trial.log.count("WSGI app 0") == 4, within=20, what="the reload")
         assert server.visit("?3").pid not in before
