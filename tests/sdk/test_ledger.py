@@ -373,7 +373,7 @@ class Host(RuleBasedStateMachine):
     def kill(self) -> None:
         """End as kill -9 does: files stay as they are, and the kernel closes them."""
         for engine in {client._engine for client in self.life.clients}:
-            _process.forget(engine)
+            _process._engines.discard(engine)
             _engine._forget(engine)
         for descriptor, _ in list(open_in(self.spool)):
             os.close(descriptor)
@@ -394,8 +394,6 @@ class Host(RuleBasedStateMachine):
     )
     def fork(self, **what: Any) -> None:
         """Fork; the child has an account of its own, and what it makes of the world is told through a pipe."""
-        if self.life.is_over:  # what is closed is told of no fork, and stays the parent's
-            return
         reader, writer = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads of other tests
