@@ -344,7 +344,8 @@ class Worker:
         if self._failures == 1:
             logger.log(
                 logging.WARNING if outcome.fate == "again" else logging.ERROR,
-                "Events wait, as %s does not take them (%s). They are kept and sent again.",
+                "Events wait, as %s does not take them (%s). They are kept and sent again. "
+                "What is wrong here, `python -m analytics_sdk doctor` tells.",
                 self._config.url,
                 outcome.reason,
             )

@@ -198,3 +198,29 @@ def test_sigterm_and_the_end_of_the_main_thread_at_once(collector: Collector, co
     assert ran.stderr == ""
     assert ran.code in (0, -15)  # whichever of the two comes to its end first
     assert stored_ids(connection) == ran.ids
+
+
+def test_a_server_that_shuts_down_and_then_ends_by_sigterm(
+    collector: Collector, connection: psycopg.Connection
+) -> None:
+    """With `handle_sigterm`, a server that has SIGTERM for itself and raises it again, as uvicorn, has sent all."""
+    ran = run_script(
+        """
+        import signal
+
+        client = analytics_sdk.init(flush_interval=60, handle_sigterm=True)
+        tell(ids=[client.track("click") for _ in range(45)])
+        came = []
+        before = signal.signal(signal.SIGTERM, lambda number, frame: came.append(number))
+        os.kill(os.getpid(), signal.SIGTERM)
+        while not came:
+            time.sleep(0.001)
+        signal.signal(signal.SIGTERM, before)
+        signal.raise_signal(signal.SIGTERM)
+        """,
+        collector.url,
+        ANALYTICS_EXIT_TIMEOUT="20",
+    )
+    assert ran.stderr == ""
+    assert ran.code in (0, -15)  # whichever comes to its end first: the main thread or the one that sends
+    assert stored_ids(connection) == ran.ids
