@@ -157,11 +157,12 @@ def _is_address(text: str) -> bool:
 
     try:
         parts = urlsplit(text)
-        is_server = bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
-        is_prefix = not parts.path.rstrip("/").endswith("/v1/events") and not parts.query and not parts.fragment
-        return parts.scheme in ("http", "https") and is_server and is_prefix
+        port = parts.port
     except ValueError:  # no port has this number, or a bracket is missing
         return False
+    is_server = bool(parts.hostname) and "@" not in parts.netloc and port != 0
+    is_prefix = not parts.path.rstrip("/").endswith("/v1/events") and not parts.query and not parts.fragment
+    return parts.scheme in ("http", "https") and is_server and is_prefix
 
 
 def _check_key(_: str, value: Any) -> None:

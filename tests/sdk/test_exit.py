@@ -97,14 +97,16 @@ def test_a_collector_that_is_down_does_not_hold_the_exit() -> None:
 
 def test_a_closed_client_has_no_second_goodbye() -> None:
     """What close() has given up is not tried again at the end of the process."""
-    script = TRACK.format(count=3) + KNOW_TROUBLE + "client.close(timeout=1); began = time.monotonic()\n" + TELL_DURATION
+    script = (
+        TRACK.format(count=3) + KNOW_TROUBLE + "client.close(timeout=1); began = time.monotonic()\n" + TELL_DURATION
+    )
     ran = run_script(script, f"http://127.0.0.1:{free_port()}")
     assert lines_of_loss(ran.stderr) == [LOSS.format(count=3, budget=1.0)]
     assert ran.told[-1]["exit_took"] < 0.5
 
 
 # What is under way for the first time at the end may be at the collector, for all that is known: no answer came.
-KNOW_TROUBLE = "while not client._engine.worker._failures: time.sleep(0.001)\n"
+KNOW_TROUBLE = "while not client._engine.worker._sender.failures: time.sleep(0.001)\n"
 
 # Exit handlers run from the last to the first: this one goes in below the SDK's, which is registered at import.
 TELL_DURATION = """
