@@ -89,7 +89,7 @@ def test_a_hanging_collector_does_not_hold_the_exit(wait: str, statement: str, c
 def test_a_collector_that_is_down_does_not_hold_the_exit() -> None:
     """A process whose collector is down ends within its budget and says in one line how many records are lost."""
     script = TRACK.format(count=1000) + KNOW_TROUBLE + "began = time.monotonic()\n" + TELL_DURATION
-    ran = run_script(script, f"http://127.0.0.1:{free_port()}")
+    ran = run_script(script, f"http://127.0.0.1:{free_port()}", ANALYTICS_EXIT_TIMEOUT="2")
     assert ran.code == 0
     assert lines_of_loss(ran.stderr) == [LOSS.format(count=1000, budget=2.0)]
     assert ran.told[-1]["exit_took"] < 3
@@ -177,7 +177,8 @@ if __name__ == "__main__":
         child.join()
 """
     )
-    environ = {**os.environ, "ANALYTICS_URL": collector.url, "ANALYTICS_WRITE_KEY": WRITE_KEY}
+    settings = {"ANALYTICS_URL": collector.url, "ANALYTICS_WRITE_KEY": WRITE_KEY, "ANALYTICS_EXIT_TIMEOUT": "20"}
+    environ = {**os.environ, **settings}
     subprocess.run([sys.executable, program], env=environ, check=True, timeout=60)
     ids = (tmp_path / "ids").read_text().split()
     assert len(ids) == 30
@@ -221,7 +222,6 @@ def test_a_server_that_shuts_down_and_then_ends_by_sigterm(
         signal.raise_signal(signal.SIGTERM)
         """,
         collector.url,
-        ANALYTICS_EXIT_TIMEOUT="20",
     )
     assert ran.stderr == ""
     assert ran.code in (0, -15)  # whichever comes to its end first: the main thread or the one that sends
