@@ -48,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m analytics_sdk", description="The commands of the analytics SDK.")
-    commands = parser.add_subparsers(title="commands", metavar="", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="command", required=True)
     doctor = commands.add_parser(
         "doctor",
         help="say what works here and what does not, and what to do about it",

@@ -152,15 +152,17 @@ def _check_address(_: str, value: Any) -> None:
 
 
 def _is_address(text: str) -> bool:
+    """Whether it is one of a server, perhaps with a prefix; not that of `POST /v1/events` itself, which we know."""
     from urllib.parse import urlsplit  # not needed by a process that only imports us
 
     try:
         parts = urlsplit(text)
-        return (
-            parts.scheme in ("http", "https") and bool(parts.hostname) and "@" not in parts.netloc and parts.port != 0
-        )
+        port = parts.port
     except ValueError:  # no port has this number, or a bracket is missing
         return False
+    is_server = bool(parts.hostname) and "@" not in parts.netloc and port != 0
+    is_prefix = not parts.path.rstrip("/").endswith("/v1/events") and not parts.query and not parts.fragment
+    return parts.scheme in ("http", "https") and is_server and is_prefix
 
 
 def _check_key(_: str, value: Any) -> None:

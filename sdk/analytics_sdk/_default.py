@@ -76,7 +76,9 @@ def _engine_from_environment(user: Client) -> Engine:
     try:
         return engine_for(user, make_config({}, needs_collector=not has_stand_ins()), None)
     except ConfigError as error:
-        logger.warning("Nothing is tracked, as analytics_sdk.init() was not called: %s", error)
+        logger.warning(
+            "Nothing is tracked, as analytics_sdk.init() was not called and the environment does not do: %s", error
+        )
         idle = make_config({"url": "http://127.0.0.1", "write_key": "none", "enabled": False}, {})
         return engine_for(user, idle, None)
 

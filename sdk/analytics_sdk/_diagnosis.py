@@ -138,7 +138,7 @@ def judge_collector(health: Reply, ingest: Reply) -> Finding:
     if target:
         advice = "make that the url: a redirected batch is not sent again"
         return Finding("fail", "collector", f"redirects to {target}", advice)
-    advice = "is this the right host, port and path? the url goes without /v1/events"
+    advice = "is this the right host, port and path?"
     return Finding("fail", "collector", f"this is no analytics collector: {_described(ingest)}", advice)
 
 

@@ -113,7 +113,7 @@ class Engine:
             self.worker.drain(accepted, began + min(timeout, threading.TIMEOUT_MAX), is_last=True)
         lost = self.buffer.end()
         self.worker.stop()
-        _process.forget(self)
+        _process.note_closed(self)
         _forget(self)
         self._tell_of_loss(lost, timeout)
         return report_between(before, self.stats(), time.monotonic() - began)
@@ -132,8 +132,13 @@ class Engine:
 
     def begin_anew(self, *, is_heir: bool = False) -> None:
         """In a forked child: what the parent has in hand is the parent's to send, unless this is its heir."""
+        is_over = self.buffer.is_ended
         inherited = list(self._waiting()) if is_heir else []
+        self.encoder.altered = 0
         self.buffer.reset()
+        if is_over:
+            self.buffer.end()
+            return
         self.transport.reset()
         self.worker.reset()
         for record in inherited:

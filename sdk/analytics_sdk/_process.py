@@ -1,7 +1,7 @@
 """What the process does to engines: it forks, it ends, it is told to end, it has no threads.
 
 Everything here acts on the engines that are not closed. They are held strongly: a client that goes out of scope has
-accepted events all the same.
+accepted events all the same. Those that are closed are told of forks only, as long as somebody has them.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from types import FrameType
 from typing import Any, Final, Protocol
@@ -50,6 +51,7 @@ class Engine(Protocol):
 
 
 _engines: set[Engine] = set()
+_closed: weakref.WeakSet[Engine] = weakref.WeakSet()
 
 
 def watch(engine: Engine) -> None:
@@ -58,8 +60,9 @@ def watch(engine: Engine) -> None:
     _end_with_children()
 
 
-def forget(engine: Engine) -> None:
-    """Tell it no more."""
+def note_closed(engine: Engine) -> None:
+    """Tell an engine of forks only: a child's account of it is the child's own, too."""
+    _closed.add(engine)
     _engines.discard(engine)
 
 
@@ -123,7 +126,7 @@ def _begin_anew() -> None:
     _ids.reseed()
     _terminator.begin_anew()
     is_heir = _is_heir()
-    for engine in list(_engines):
+    for engine in [*_engines, *_closed]:
         engine.begin_anew(is_heir=is_heir)
     here[0] = 1
 

@@ -1,7 +1,7 @@
-"""Sends what waits, from a thread of its own; from the thread of whoever asks, where there can be none.
+"""Has what waits sent, from a thread of its own; from the thread of whoever asks, where there can be none.
 
-One batch is under way at a time, so what happened first is stored first. A batch leaves the worker's hands only
-when its fate is known; whoever sends holds the sending lock, and every wait has an end.
+One batch is under way at a time, so what happened first is stored first. Whoever sends holds the sending lock, and
+every wait has an end.
 """
 
 from __future__ import annotations
@@ -15,12 +15,11 @@ from collections.abc import Callable
 from typing import Final, Literal
 
 from . import _process
-from ._batch import Batch
 from ._buffer import Buffer
 from ._config import Config
 from ._hooks import Hooks
-from ._retry import pause_before
-from ._transport import Outcome, Transport
+from ._sender import Sender
+from ._transport import Transport
 
 logger = logging.getLogger("analytics_sdk")
 
@@ -56,7 +55,7 @@ class Worker:
         self._config = config
         self._buffer = buffer
         self._transport = transport
-        self._hooks = hooks
+        self._sender = Sender(config, buffer, transport, hooks)
         self._retire = retire
         self.reset()
 
@@ -66,17 +65,13 @@ class Worker:
         The tools of the thread are made with the thread: gevent may patch them between here and there, and a lock
         of before would stop the whole process where one of after lets others run.
         """
+        self._sender.reset()
         self._guard = threading.RLock()
         self._thread: threading.Thread | None = None
         self._words: queue.SimpleQueue[_Word] | None = None
         self._sending: threading.Lock | None = None
-        self._batches: deque[Batch] = deque()
-        self._suspects: deque[Batch] = deque()
         self._waiters: deque[_Waiter] = deque()
-        self._failures = 0
-        self._not_before = 0.0  # when Retry-After lets us try again, on the clock of time.monotonic()
         self._adopt_at = self._sync_at = 0.0
-        self._takes_adopted = False
         self._is_starting = self._is_stopping = False
 
     # Told by others
@@ -99,7 +94,7 @@ class Worker:
         """
         waiter = _Waiter(goal, with_adopted=with_adopted)
         if is_last:
-            self._not_before = 0.0
+            self._sender.not_before = 0.0
         if with_adopted:
             self._adopt_at = 0.0
         waiters = self._waiters
@@ -211,7 +206,7 @@ class Worker:
         assert self._sending is not None
         while not self._is_stopping:
             with self._sending:
-                pause = self._send_one(self._config.read_timeout)
+                pause = self._sender.send_one(self._config.read_timeout)
             has_more = self._tend_spool()  # behind a segment that was damaged all through, which gave nothing to send
             self._tell_waiters()
             if pause is None and not has_more:
@@ -222,7 +217,7 @@ class Worker:
         """Wait; full batches do not cut it short, a flush does unless the collector has asked for the pause."""
         until = time.monotonic() + seconds
         while not self._is_stopping and (left := until - time.monotonic()) > 0:
-            if self._next_word(left) == "now" and time.monotonic() >= self._not_before:
+            if self._next_word(left) == "now" and time.monotonic() >= self._sender.not_before:
                 return
 
     def _tell_waiters(self) -> None:
@@ -246,12 +241,12 @@ class Worker:
         assert self._sending is not None
         self._tend_spool()
         while not self._has_reached(waiter):
-            _sleep_until(min(self._not_before, deadline))
+            _sleep_until(min(self._sender.not_before, deadline))
             left = deadline - time.monotonic()
             if left <= 0 or not self._sending.acquire(timeout=left):
                 return
             try:
-                pause = self._send_one(min(self._config.read_timeout, max(0.1, deadline - time.monotonic())))
+                pause = self._sender.send_one(min(self._config.read_timeout, max(0.1, deadline - time.monotonic())))
             finally:
                 self._sending.release()
             has_more = self._tend_spool()
@@ -259,110 +254,7 @@ class Worker:
                 return
             _sleep_until(min(time.monotonic() + (pause or 0.0), deadline))
 
-    # One batch; the caller holds the sending lock
-
-    def _send_one(self, timeout: float) -> float | None:
-        """Send the next batch.
-
-        Returns:
-            Seconds to wait before the next one; None if there is nothing to send.
-        """
-        if not self._batches and (batch := self._next_batch()) is not None:
-            self._batches.append(batch)
-        if not self._batches:
-            return None
-        batch = self._batches[0]
-        outcome = self._attempt(batch, timeout)
-        return self._settle(batch, outcome)
-
-    def _next_batch(self) -> Batch | None:
-        """The next records: those of this process and those of an ended one take turns."""
-        self._takes_adopted = not self._takes_adopted
-        batch = self._buffer.take(
-            self._config.max_batch_events, self._config.max_batch_bytes, prefer_adopted=self._takes_adopted
-        )
-        return self._suspects.popleft() if batch is None and self._suspects else batch
-
-    def _attempt(self, batch: Batch, timeout: float) -> Outcome:
-        before, batch.loss = batch.loss, "unanswered"
-        try:
-            outcome = self._transport.send(batch.body, timeout)
-        except Exception as error:  # noqa: BLE001  # whatever went wrong, the records are still here
-            return Outcome(fate="again", may_be_stored=True, reason=f"{type(error).__name__}: {error}")
-        if not outcome.may_be_stored:
-            batch.loss = before
-        if outcome.fate == "stored" and not _is_about(outcome, len(batch.records)):
-            words = "an answer with the numbers of another batch: is something between that keeps answers?"
-            return Outcome(fate="misconfigured", may_be_stored=True, reason=words)
-        return outcome
-
-    def _settle(self, batch: Batch, outcome: Outcome) -> float:
-        """Do what an outcome asks for, and tell for how many seconds to wait then."""
-        if outcome.fate in ("again", "misconfigured"):
-            return self._note_failure(outcome)
-        self._batches.popleft()
-        if outcome.fate == "stored":
-            self._note_stored(batch, outcome)
-        elif len(batch.records) > 1:
-            self._batches.extendleft(reversed(self._buffer.halve(batch)))
-        elif outcome.fate == "doubtful" and not batch.is_suspect:
-            self._suspects.append(batch)
-            return self._note_failure(outcome)
-        else:
-            self._set_aside(batch, outcome)
-        return 0.0
-
-    def _note_stored(self, batch: Batch, outcome: Outcome) -> None:
-        rejected = len(outcome.rejected)
-        is_booked = self._buffer.settle(
-            batch,
-            delivered=len(batch.records) - outcome.duplicates - rejected,
-            duplicate=outcome.duplicates,
-            rejected=rejected,
-        )
-        if self._failures:
-            logger.info("%s takes events again after %d tries.", self._config.url, self._failures)
-            self._failures = 0
-        if rejected and is_booked:
-            self._hooks.rejected(batch, outcome.rejected)
-        self._try_suspects()
-
-    def _try_suspects(self) -> None:
-        """Something went through: records that are refused once more are refused for what they are."""
-        for batch in self._suspects:
-            batch.is_suspect = True
-        self._batches.extendleft(reversed(self._suspects))
-        self._suspects.clear()
-
-    def _set_aside(self, batch: Batch, outcome: Outcome) -> None:
-        if self._buffer.settle(batch, dropped="refused"):
-            self._hooks.set_aside(batch, outcome.reason)
-
-    def _note_failure(self, outcome: Outcome) -> float:
-        """One line when trouble begins, none for each try; tells for how many seconds to wait."""
-        self._failures += 1
-        if self._failures == 1:
-            logger.log(
-                logging.WARNING if outcome.fate == "again" else logging.ERROR,
-                "Events wait, as %s does not take them (%s). They are kept and sent again.",
-                self._config.url,
-                outcome.reason,
-            )
-        import random  # not needed by a host without trouble
-
-        uniform = random.SystemRandom().uniform  # the host's random.seed() and its numbers stay as they are
-        least = self._config.retry_cap if outcome.fate == "misconfigured" else outcome.retry_after
-        self._not_before = time.monotonic() + outcome.retry_after
-        return pause_before(self._failures, least, self._config.retry_cap, uniform)
-
 
 def _sleep_until(moment: float) -> None:
     if (left := moment - time.monotonic()) > 0:
         time.sleep(left)
-
-
-def _is_about(outcome: Outcome, count: int) -> bool:
-    """Whether an answer can be about so many records: booked as it is, another one would spoil the account."""
-    told = outcome.duplicates + len(outcome.rejected)
-    accepted = count - told if outcome.accepted is None else outcome.accepted
-    return min(accepted, outcome.duplicates) >= 0 and accepted + told == count

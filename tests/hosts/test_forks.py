@@ -104,7 +104,7 @@ def test_forks_from_a_thread_that_end_normally(collector: Collector, connection:
             child = os.fork()
             if child == 0:
                 ids = [client.track("of the child") for _ in range(3)]
-                client.close()
+                client.close(timeout=20)
                 tell_account(client, "child", ids)
                 os._exit(0)
             os.waitpid(child, 0)

@@ -67,7 +67,8 @@ def run_script(source: str, url: str, *, before: str = "", timeout: float = 60, 
         timeout: Seconds.
         environ: Further settings of the SDK.
     """
-    settings = {"ANALYTICS_URL": url, "ANALYTICS_WRITE_KEY": WRITE_KEY, **environ}
+    # On a busy machine a process that has just begun needs more than the usual two seconds to import what sends.
+    settings = {"ANALYTICS_URL": url, "ANALYTICS_WRITE_KEY": WRITE_KEY, "ANALYTICS_EXIT_TIMEOUT": "20", **environ}
     # From 3.12 on Python warns of every fork beside a thread, which is the very thing that is tried out here; and
     # a child drops the parent's connection without closing it properly, as the locks of that may be held for ever.
     expected = ("ignore:This process:DeprecationWarning", "ignore:unclosed:ResourceWarning")

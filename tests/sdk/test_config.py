@@ -82,6 +82,8 @@ def test_variables_that_are_empty_are_not_given() -> None:
         ({"url": "ftp://example.org"}, "as in http://127.0.0.1:8000"),
         ({"url": "http://"}, "as in http://127.0.0.1:8000"),
         ({"url": "http://[::1"}, "as in http://127.0.0.1:8000"),
+        ({"url": "http://127.0.0.1:8000/v1/events"}, "as in http://127.0.0.1:8000"),
+        ({"url": "http://127.0.0.1:8000/?key=1"}, "as in http://127.0.0.1:8000"),
         ({"url": "http://example.org:99999"}, "as in http://127.0.0.1:8000"),
         ({"url": 8000}, "as in http://127.0.0.1:8000"),
         ({"url": b"http://example.org"}, "as in http://127.0.0.1:8000"),

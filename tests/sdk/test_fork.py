@@ -200,7 +200,7 @@ def test_a_fork_from_a_thread(collector: Collector, connection: psycopg.Connecti
         thread = threading.Thread(target=fork)
         thread.start()
         thread.join()
-        client.close()
+        client.close(timeout=20)
         tell(who="parent", ids=ids)
         """,
         collector.url,
@@ -266,3 +266,30 @@ def test_a_child_inherits_no_thread_and_starts_one_when_it_needs_it(
         collector.url,
     )
     assert_each_delivered_once(ran, connection)
+
+
+def test_a_closed_client_has_an_account_of_its_own_in_a_child(collector: Collector) -> None:
+    """In a child a closed client counts what is done there from zero, sends nothing, and stays closed."""
+    ran = run_script(
+        """
+        client = analytics_sdk.Client(flush_interval=60)
+        client.track("of the parent", {"odd": object()})
+        client.close()
+        client.track("too late")
+        if os.fork() == 0:
+            inherited = client.stats()
+            event_id = client.track("of the child")
+            client.flush()
+            stats = client.stats()
+            tell(counted=[inherited.accepted, inherited.altered, sum(inherited.refused.values())],
+                 event_id=event_id, refused=stats.refused, accepted=stats.accepted)
+            os._exit(0)
+        os.wait()
+        tell(accepted=client.stats().accepted, refused=client.stats().refused)
+        """,
+        collector.url,
+    )
+    assert (ran.code, ran.stderr.count("not accepted (closed)")) == (0, 1)  # the child has nothing new to say
+    child, parent = ran.told
+    assert child == {"counted": [0, 0, 0], "event_id": None, "refused": {"closed": 1}, "accepted": 0}
+    assert parent == {"accepted": 1, "refused": {"closed": 1}}

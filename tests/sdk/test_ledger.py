@@ -15,6 +15,7 @@ Beside `stats()` the machine keeps books of its own, on the collector's side and
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
@@ -126,17 +127,21 @@ class Life:
 
 
 class Host(RuleBasedStateMachine):
-    """A host, and all that can happen to it; subclasses say with which spool."""
+    """A host, and all that can happen to it; subclasses say with which spool.
+
+    Args:
+        parent: Where it makes its folder. It removes that in the end; whoever gave it sees to what a failure leaves.
+    """
 
     options: ClassVar[Mapping[str, Any]] = {}
     has_spool = False
     survives_kills = False
 
-    def __init__(self) -> None:
+    def __init__(self, parent: Path) -> None:
         super().__init__()
         self.stack = contextlib.ExitStack()
-        self.folder = Path(tempfile.mkdtemp(prefix="analytics-ledger-"))
-        self.stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder = Path(tempfile.mkdtemp(dir=parent))
+        self.stack.callback(shutil.rmtree, self.folder)
         self.spool = self.folder / "spool"
         self.clock = Clock()
         self.collector = FakeCollector(self.clock)
@@ -368,7 +373,7 @@ class Host(RuleBasedStateMachine):
     def kill(self) -> None:
         """End as kill -9 does: files stay as they are, and the kernel closes them."""
         for engine in {client._engine for client in self.life.clients}:
-            _process.forget(engine)
+            _process._engines.discard(engine)
             _engine._forget(engine)
         for descriptor, _ in list(open_in(self.spool)):
             os.close(descriptor)
@@ -389,8 +394,6 @@ class Host(RuleBasedStateMachine):
     )
     def fork(self, **what: Any) -> None:
         """Fork; the child has an account of its own, and what it makes of the world is told through a pipe."""
-        if self.life.is_over:  # what is closed is told of no fork, and stays the parent's
-            return
         reader, writer = os.pipe()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # of a fork beside threads of other tests
@@ -569,10 +572,10 @@ def quiet() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("host", HOSTS)
-def test_the_account_balances_whatever_happens(host: type[Host]) -> None:
+def test_the_account_balances_whatever_happens(host: type[Host], tmp_path: Path) -> None:
     """After each of any row of calls, failures, forks, kills and repairs the account adds up, and nothing is lost."""
     run_state_machine_as_test(
-        host,
+        functools.partial(host, tmp_path),
         settings=settings(
             max_examples=100,
             stateful_step_count=25,
@@ -587,10 +590,10 @@ def test_the_account_balances_whatever_happens(host: type[Host]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("host", HOSTS)
-def test_the_account_balances_in_the_long_run(host: type[Host]) -> None:
+def test_the_account_balances_in_the_long_run(host: type[Host], tmp_path: Path) -> None:
     """The same with many and longer rows, other ones each night."""
     run_state_machine_as_test(
-        host,
+        functools.partial(host, tmp_path),
         settings=settings(
             max_examples=1000,
             stateful_step_count=50,
