@@ -118,7 +118,7 @@ class Search:
         return model == self.found
 
     def _end_idle(self, model: Reference, taken: Sequence[tuple[Reference, Sequence[Entry]]]) -> None:
-        """Idle sessions ended meanwhile, each before, after or in between the requests; a locked one stayed as it was."""
+        """Idle sessions ended meanwhile, each at some moment; a locked one stayed as it was."""
         assert self.rested is not None
         touched = {record.get("session_id") for _, entries in taken for _, record in entries}
         for session_id, session in model.sessions.items():
@@ -144,7 +144,9 @@ class Search:
 
 
 def _about(session_id: str, entries: Sequence[Entry]) -> list[Entry]:
-    return [(kind, record) for kind, record in entries if record.get("session_id") == session_id and not is_evil(record)]
+    return [
+        (kind, record) for kind, record in entries if record.get("session_id") == session_id and not is_evil(record)
+    ]
 
 
 def _is_kept(one: Event | Session, stored: Event | Session, *names: str) -> bool:

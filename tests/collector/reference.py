@@ -269,14 +269,14 @@ class Reference:
         return self.app_users is not None and user is not None and user not in self.app_users
 
     def _refuses_one(self, entries: Sequence[Entry]) -> bool:
-        """Whether one of them would write what the database refuses; a stranger's that writes no user is not refused."""
+        """Whether one of them would write what the database refuses; a stranger's that writes no user is fine."""
         if any(is_evil(record) for _, record in entries):
             return True
         if not any(self._refusal(kind, record) for kind, record in entries):
             return False
         trial = self.copy()
         for kind, record in entries:
-            trial._take_one(kind, record, None)  # noqa: SLF001  # its own kind
+            trial._take_one(kind, record, None)  # its own kind
         rows = (*trial.events.values(), *trial.sessions.values())
         return any(self._is_strange(row.user_id) for row in rows)
 

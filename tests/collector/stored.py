@@ -10,7 +10,9 @@ from tests.collector.reference import Event, Profile, Reference, Session, Traits
 _EVENTS = """
     SELECT event_id, created_at, session_id, user_id, event_type, event_data, host(ip_address) FROM analytics_event
 """
-_SESSIONS = "SELECT session_id, user_id, started_at, ended_at, last_event_at, user_agent, referrer FROM analytics_session"
+_SESSIONS = (
+    "SELECT session_id, user_id, started_at, ended_at, last_event_at, user_agent, referrer FROM analytics_session"
+)
 _REJECTS = "SELECT kind, record, code FROM analytics_reject"
 _PROFILES = "SELECT user_id, total_sessions, total_events, first_seen, last_seen FROM analytics_useranalyticsprofile"
 
@@ -28,7 +30,10 @@ def stored(connection: Connection) -> tuple[Reference, dict[User, Profile]]:
             (key, time): Event(session_id, names.get(user, user), *rest)
             for key, time, session_id, user, *rest in connection.execute(_EVENTS)
         },
-        {session_id: Session(names.get(user, user), *rest) for session_id, user, *rest in connection.execute(_SESSIONS)},
+        {
+            session_id: Session(names.get(user, user), *rest)
+            for session_id, user, *rest in connection.execute(_SESSIONS)
+        },
         {names.get(number, number): Traits(traits) for number, _, traits in users},
         {(kind, bytes(record)): code for kind, record, code in connection.execute(_REJECTS)},
     )

@@ -5,41 +5,32 @@ Where requests come at once, it is as the reference says for one of the orders i
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime, timedelta
-from functools import partial
 
 import attrs
-import psycopg
 import pytest
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from analytics_collector import housekeeping, keys, migrate, profiles, rejects
+from analytics_collector import housekeeping, profiles, rejects
 from analytics_collector.batch import KINDS
 from analytics_collector.committer import Committer
 from analytics_collector.config import Settings
-from analytics_collector.db import Connection, Database
-from analytics_collector.exceptions import UnavailableError
-from analytics_collector.rejects import Replay, Selection, Stored
-from tests.collector.batches import body, commit, post
+from analytics_collector.rejects import Outcome, Replay, Selection
 from tests.collector.orders import Answer, Search
 from tests.collector.reference import Batch, Entry, Reference, app_user
 from tests.collector.stored import stored
 from tests.collector.strategies import MOMENTS, batches, requests_at_once
-from tests.conftest import WRITE_KEY
+from tests.collector.world import NOW, WRITERS, Post, World, make_tables, month_of, months_from, world
 from tests.programs import run_collector
 
-WRITERS = 8
-NOW = datetime.now(UTC)
+pytestmark = pytest.mark.usefixtures("no_deadlocks")
+
 NEXT_YEAR = NOW + timedelta(days=500)
-TABLES = ("event", "session", "useranalyticsprofile", "user", "reject", "job")
-NO_EVIL = "ALTER TABLE analytics_event ADD CONSTRAINT no_evil CHECK (event_type <> 'evil')"
 IN_PLACE = """
     SELECT DISTINCT to_char(created_at, 'YYYY_MM'), substr(tableoid::regclass::text, length('analytics_event_') + 1)
     FROM analytics_event
@@ -49,105 +40,16 @@ BACKENDS = """
     WHERE application_name = 'analytics-collector' AND datname = current_database()
         AND state <> 'idle' AND query LIKE '%analytics_%'
 """
+DAMAGES = [
+    f"{damage} WHERE user_id = ANY(%s)"
+    for damage in (
+        "DELETE FROM analytics_useranalyticsprofile",
+        "UPDATE analytics_useranalyticsprofile SET total_events = total_events + 1",
+        "UPDATE analytics_useranalyticsprofile SET total_sessions = total_sessions + 1",
+        "UPDATE analytics_useranalyticsprofile SET last_seen = COALESCE(last_seen, now()) + interval '1 s'",
+    )
+]
 MOST_BROKEN = 5  # times in a row
-Post = Callable[[Batch], Answer]
-
-
-@attrs.frozen
-class World:
-    """A database with tables that know this month and the next three, and all ways into it.
-
-    Attributes:
-        together: Posts to the one committer of this process, so that requests at once are one group.
-        apart: As many workers, each with a connection of its own.
-        app_users: Whom the app's user table has at the beginning; None if there is no such table.
-    """
-
-    connection: Connection
-    database: Database
-    together: Post
-    apart: Sequence[Post]
-    threads: ThreadPoolExecutor
-    app_users: frozenset[int] | None = None
-
-    def months(self) -> set[str]:
-        """The months that have a partition."""
-        names = self.connection.execute(
-            "SELECT substr(relname, length('analytics_event_') + 1) FROM pg_inherits JOIN pg_class ON oid = inhrelid"
-            " WHERE inhparent = 'analytics_event'::regclass AND relname <> 'analytics_event_default'"
-        )
-        return {name for (name,) in names}
-
-    def begin_anew(self) -> None:
-        """No rows, and the partitions that there were at first."""
-        for table in TABLES:
-            self.connection.execute(f"DELETE FROM analytics_{table}")
-        for month in self.months() - set(months_from(NOW)):
-            self.connection.execute(f"DROP TABLE analytics_event_{month}")
-        if self.app_users is not None:
-            self.connection.execute("DELETE FROM auth_user WHERE id <> ALL(%s)", [list(self.app_users)])
-
-
-def post_here(committer: Committer, batch: Batch) -> Answer:
-    """Post to a worker in this process; again if it was turned away."""
-    while True:
-        with contextlib.suppress(UnavailableError):
-            verdict = commit(committer, **attrs.asdict(batch, recurse=False))
-            codes = Counter(reject.code for reject in verdict.rejected)
-            return Answer(verdict.accepted, verdict.duplicates, codes)
-
-
-def post_to(url: str, batch: Batch) -> Answer:
-    """Post to a collector; again if it was turned away."""
-    while (answer := post(url, body(**attrs.asdict(batch, recurse=False)))).status == 503:
-        pass
-    assert answer.status == 200, answer
-    codes = Counter(reject["code"] for reject in answer.json["rejected"])
-    return Answer(answer.json["accepted"], answer.json["duplicates"], codes)
-
-
-def months_from(now: datetime) -> list[str]:
-    """This month and three more."""
-    count = now.year * 12 + now.month - 1
-    return [f"{month // 12:04}_{month % 12 + 1:02}" for month in range(count, count + 4)]
-
-
-def month_of(moment: datetime) -> str:
-    """The month that it is in."""
-    return f"{moment.year:04}_{moment.month:02}"
-
-
-@contextlib.contextmanager
-def world(dsn: str, *, url: str = "", app_users: frozenset[int] | None = None) -> Iterator[World]:
-    """Make the tables, and everything that is needed to use them.
-
-    Args:
-        dsn: An empty database.
-        url: A collector that uses it; without it the workers are in this process.
-        app_users: Whom the app's user table is to have.
-    """
-    with contextlib.ExitStack() as stack:
-        connection = stack.enter_context(psycopg.connect(dsn, autocommit=True))
-        connection.execute("SET TIME ZONE 'UTC'")
-        if not url:
-            make_tables(connection, app_users)
-        databases = [stack.enter_context(contextlib.closing(Database(dsn, patience=20))) for _ in range(WRITERS + 1)]
-        here = [partial(post_here, Committer(database, patience=60)) for database in databases]
-        there = partial(post_to, url)
-        threads = stack.enter_context(ThreadPoolExecutor(WRITERS))
-        ways = (there, [there] * WRITERS) if url else (here[-1], here[:-1])
-        yield World(connection, databases[-1], *ways, threads, app_users)
-
-
-def make_tables(connection: Connection, app_users: frozenset[int] | None = None) -> None:
-    """Make our tables, with a check that lets Postgres refuse what we would take."""
-    migrate.apply(connection, NOW)
-    keys.register(connection, "tests", "write", WRITE_KEY)
-    connection.execute(NO_EVIL)
-    if app_users is not None:
-        connection.execute("CREATE TABLE auth_user (id integer PRIMARY KEY)")
-        migrate.use_user_table(connection, "auth_user")
-        connection.execute("INSERT INTO auth_user SELECT unnest(%s::int[])", [sorted(app_users)])
 
 
 class Histories(RuleBasedStateMachine):
@@ -190,7 +92,9 @@ class Histories(RuleBasedStateMachine):
         """Nobody notices when backends die, but that what was stored at the first try is a duplicate at the second."""
         told = [attrs.evolve(batch, users=()) for batch in told]
         times = iter(range(MOST_BROKEN))
-        self.at_once(told, apart=apart, beside=lambda: next(times, None) is None or self.break_connections(), unsure=True)
+        self.at_once(
+            told, apart=apart, beside=lambda: next(times, None) is None or self.break_connections(), unsure=True
+        )
 
     @rule(told=requests_at_once())
     def send_during_a_comparison(self, told: list[Batch]) -> None:
@@ -261,7 +165,6 @@ class Histories(RuleBasedStateMachine):
 
     # Commands
 
-    @precondition(lambda self: self.reference.rejects)
     @rule(later=st.booleans())
     def replay(self, later: bool) -> None:
         """What is good by now is stored, what is not stays with its present reason."""
@@ -272,23 +175,20 @@ class Histories(RuleBasedStateMachine):
         answer = Answer.of(fates)
         database = self.world.database
         replay = Replay(database, Committer(database), judge=lambda reject, _: rejects.judge(reject, now))
-        (outcome,) = replay.run(Selection(), NEXT_YEAR, 1000)
+        outcome = sum(replay.run(Selection(), NEXT_YEAR, 1000), Outcome())
         assert (outcome.read, outcome.duplicates, outcome.refused) == (len(entries), answer.duplicates, answer.rejected)
         self.date(since)
 
-    @precondition(lambda self: self.reference.profiles())
-    @rule(number=st.integers(0, 99), change=st.sampled_from(["DELETE", "total_events", "total_sessions", "last_seen"]))
-    def rebuild(self, number: int, change: str) -> None:
+    @rule(number=st.integers(0, 99), damage=st.sampled_from(DAMAGES))
+    def rebuild(self, number: int, damage: str) -> None:
         """A profile that is wrong is found, and mended."""
-        user_ids = self.world.connection.execute("SELECT user_id FROM analytics_useranalyticsprofile ORDER BY 1").fetchall()
-        (user_id,) = user_ids[number % len(user_ids)]
-        wrong = {"last_seen": "COALESCE(last_seen, now()) + interval '1 s'"}.get(change, f"{change} + 1")
-        what = "DELETE FROM analytics_useranalyticsprofile"
-        if change != "DELETE":
-            what = f"UPDATE analytics_useranalyticsprofile SET {change} = {wrong}"
-        self.world.connection.execute(f"{what} WHERE user_id = %s".encode(), [user_id])
-        assert [profile.user_id for profile in profiles.verify(self.world.connection)] == [user_id]
-        assert profiles.rebuild(self.world.connection) == 1
+        connection = self.world.connection
+        query = "SELECT user_id FROM analytics_useranalyticsprofile ORDER BY user_id"
+        user_ids = [user_id for (user_id,) in connection.execute(query)]
+        wrong = user_ids[number % len(user_ids) :][:1] if user_ids else []
+        connection.execute(damage.encode(), [wrong])
+        assert [profile.user_id for profile in profiles.verify(connection)] == wrong
+        assert profiles.rebuild(connection) == len(wrong)
 
     @precondition(lambda self: self.reference.app_users is not None)
     @rule(user_id=st.sampled_from([2, 3]))
@@ -417,10 +317,32 @@ def run_histories(world: World, examples: int, steps: int) -> None:
 @pytest.fixture(params=[None, frozenset({1})], ids=["", "app-users"])
 def here(request: pytest.FixtureRequest, new_database: Callable[[], str]) -> Iterator[World]:
     """Workers in this process; with and without the app's own table of users."""
-    with world(new_database(), app_users=request.param) as found:
+    with world(make_tables(new_database(), request.param), app_users=request.param) as found:
+        yield found
+
+
+@pytest.fixture
+def behind_gunicorn(new_database: Callable[[], str]) -> Iterator[World]:
+    """Four workers in processes of their own."""
+    dsn = make_tables(new_database())
+    with run_collector(dsn, workers=4) as collector, world(dsn, url=collector.url) as found:
         yield found
 
 
 def test_any_history(here: World) -> None:
     """Whatever comes, in whatever order and from up to eight writers at once, the tables are as the reference says."""
-    run_histories(here, examples=15, steps=20)
+    run_histories(here, examples=10, steps=20)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_any_long_history(here: World) -> None:
+    """Thousands of steps are no different."""
+    run_histories(here, examples=100, steps=50)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_any_history_behind_gunicorn(behind_gunicorn: World) -> None:
+    """Nor does it matter that the workers are processes that know nothing of each other."""
+    run_histories(behind_gunicorn, examples=50, steps=50)
