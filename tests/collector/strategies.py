@@ -9,8 +9,14 @@ from hypothesis import strategies as st
 from tests.collector.batches import NOON, Fields, at, event
 from tests.collector.reference import Batch
 
-USERS = st.sampled_from([None, None, None, 1, "1", 2, 3, "ann", "bob", "007", -1])
-SESSIONS = st.sampled_from("abcdef")
+_USERS = [None, None, None, 1, "1", 2, 3, "ann", "bob", "007", -1]
+_RARE_USERS = [*[None] * 9, 1, "ann"]
+#: Sessions with who is in them: in some anybody, in others mostly nobody, so that a login finds something to claim.
+VISITS = st.one_of(
+    st.tuples(st.sampled_from("abc"), st.sampled_from(_USERS)),
+    st.tuples(st.sampled_from("uvw"), st.sampled_from(_RARE_USERS)),
+)
+_OUTSIDE = st.tuples(st.sampled_from(["", None]), st.sampled_from(_USERS))
 #: Around `NOON`, elsewhere on earth, a little ahead of the collector's clock, in other months, and before all of them.
 MOMENTS = [
     *map(at, (-40, -5, -1, 0, 0.00001, 1, 5, 40)),
@@ -30,10 +36,11 @@ _KEYS = [(n, MOMENTS[n % len(MOMENTS)]) for n in range(len(MOMENTS))] * 3 + [(n,
 def events(draw: st.DrawFn) -> Fields:
     """Any event that the collector takes."""
     name, created_at = draw(st.sampled_from(_KEYS))
+    session_id, user_id = draw(st.one_of(VISITS, VISITS, VISITS, _OUTSIDE))
     return event(
         name,
-        draw(st.sampled_from(["", None, *"aabbccdef"])),
-        draw(USERS),
+        session_id,
+        user_id,
         created_at=created_at,
         event_type=draw(st.sampled_from(["page_view", "login"])),
         event_data=draw(st.sampled_from([{}, {"n": 1.5, "é": ["\u2028", None]}])),
@@ -41,15 +48,17 @@ def events(draw: st.DrawFn) -> Fields:
     )
 
 
-SESSION_RECORDS = st.fixed_dictionaries(
-    {"session_id": SESSIONS},
+_ABOUT_SESSIONS = st.fixed_dictionaries(
+    {},
     optional={
-        "user_id": USERS,
         "started_at": _MINUTES,
         "ended_at": _MINUTES,
         "user_agent": st.sampled_from(["", "curl", "lynx"]),
         "referrer": st.sampled_from(["", "https://a.example/", "https://b.example/"]),
     },
+)
+SESSION_RECORDS = st.builds(
+    lambda visit, said: {"session_id": visit[0], "user_id": visit[1], **said}, VISITS, _ABOUT_SESSIONS
 )
 USER_RECORDS = st.fixed_dictionaries(
     {
@@ -60,16 +69,19 @@ USER_RECORDS = st.fixed_dictionaries(
 )
 #: What is refused: by us on sight, or by Postgres alone, where the tests have put a check.
 _BAD_EVENTS = st.one_of(
-    st.builds(event, st.integers(100, 102), SESSIONS, USERS, event_type=st.just("evil")),
-    st.builds(event, st.integers(200, 202), SESSIONS, USERS, created_at=st.just(_NEXT_YEAR)),
+    st.builds(lambda n, visit: event(n, *visit, event_type="evil"), st.integers(100, 102), VISITS),
+    st.builds(lambda n, visit: event(n, *visit, created_at=_NEXT_YEAR), st.integers(200, 202), VISITS),
     st.builds(lambda n: {"event_id": event(n)["event_id"], "created_at": at(0)}, st.integers(300, 302)),
 )
 
 
 def _many(seed: int) -> list[Fields]:
     """So many events that they are not inserted but copied; of two seeds half are the same."""
-    users = [None, 1, None, 2]
-    return [event(f"many {seed + n}", "abcdefgh"[n % 8], users[n // 8 % 4], created_at=at(n)) for n in range(0, 140, 1)]
+    visits = [("a", None), ("b", 1), ("u", None), ("v", None), ("", 2), ("c", 2), ("d", None)]
+    data = [{}, {"é": [1, None]}]
+    return [
+        event(f"many {n}", *visits[n % 7], created_at=at(n), event_data=data[n % 2]) for n in range(seed, seed + 140)
+    ]
 
 
 @st.composite

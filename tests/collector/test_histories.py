@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from datetime import UTC, datetime, timedelta
 
 import attrs
@@ -287,10 +287,13 @@ class Histories(RuleBasedStateMachine):
         going: list[Future[Answer]] = [
             self.world.threads.submit(start, way, batch) for way, batch in zip(posts, told, strict=False)
         ]
-        gate.wait(30)
-        beside()
-        while not all(future.done() for future in going):
+        try:
+            gate.wait(30)
             beside()
+            while not all(future.done() for future in going):
+                beside()
+        finally:
+            wait(going)  # the next history begins without them
         return [future.result() for future in going]
 
     def of_known_users(self, batch: Batch) -> Batch:
