@@ -75,7 +75,9 @@ class Search:
             answers: What came back; None where nothing can be concluded from it.
         """
         requests = [_Request(batch.entries(), answer) for batch, answer in zip(batches, answers, strict=True)]
-        return next(self._orders(before, requests, []), None)
+        model = before.copy()
+        model.settle_traits(before)  # who came last before is known
+        return next(self._orders(model, requests, []), None)
 
     def _orders(
         self, model: Reference, requests: Sequence[_Request], taken: Sequence[tuple[Reference, Sequence[Entry]]]
