@@ -93,7 +93,7 @@ def batches(draw: st.DrawFn, *, bad: bool = True) -> Batch:
     told += draw(st.lists(st.sampled_from(told), max_size=3)) if told else []
     if bad:
         told += draw(st.one_of(st.just([]), st.just([]), st.lists(_BAD_EVENTS, min_size=1, max_size=2)))
-    if draw(st.integers(0, 11)) == 11:
+    if draw(st.sampled_from([*[False] * 6, True])):
         told += _many(draw(st.sampled_from([0, 70])))
     return Batch(
         draw(st.lists(SESSION_RECORDS, max_size=3)),
