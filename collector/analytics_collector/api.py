@@ -61,7 +61,9 @@ def get_sessions() -> flask.Response:
     """A page of sessions."""
     filters = _filters({"user_id": _user_id, "active": _boolean, "since": _time, "until": _time})
     limit, cursor = _paging()
-    page = Collector.current().database.autocommit(lambda connection: reader.sessions(connection, filters, limit, cursor))
+    page = Collector.current().database.autocommit(
+        lambda connection: reader.sessions(connection, filters, limit, cursor)
+    )
     return _json({"sessions": page.rows, "next_cursor": page.next_cursor})
 
 

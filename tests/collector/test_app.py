@@ -32,23 +32,23 @@ def away() -> Iterator[FlaskClient]:
 
 
 @pytest.fixture
-def own_dsn(new_database: Callable[[], str]) -> str:
+def empty_dsn(new_database: Callable[[], str]) -> str:
     """An empty database of the test's own."""
     return new_database()
 
 
 @pytest.fixture
-def own(own_dsn: str) -> Iterator[FlaskClient]:
+def own(empty_dsn: str) -> Iterator[FlaskClient]:
     """A collector over that database."""
-    app = create_app(Settings(database_url=own_dsn, database_patience_seconds=1))
+    app = create_app(Settings(database_url=empty_dsn, database_patience_seconds=1))
     with closing(app.extensions["analytics_collector"].database):
         yield app.test_client()
 
 
 @pytest.fixture
-def own_connection(own_dsn: str) -> Iterator[psycopg.Connection]:
+def own_connection(empty_dsn: str) -> Iterator[psycopg.Connection]:
     """A connection to that database."""
-    with psycopg.connect(own_dsn, autocommit=True) as connection:
+    with psycopg.connect(empty_dsn, autocommit=True) as connection:
         yield connection
 
 

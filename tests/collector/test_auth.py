@@ -3,26 +3,18 @@
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psycopg
 import pytest
 
-from analytics_collector import keys, migrate
+from analytics_collector import keys
 from analytics_collector.auth import Doorkeeper
 from analytics_collector.db import Database
 from analytics_collector.exceptions import UnauthorizedError, UnavailableError
 from tests.programs import wait_until
 
 REFRESH = 0.2  # seconds
-
-
-@pytest.fixture
-def registry(new_database: Callable[[], str]) -> Iterator[psycopg.Connection]:
-    """A database with our tables."""
-    with psycopg.connect(new_database(), autocommit=True) as connection:
-        migrate.apply(connection)
-        yield connection
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_collector import address, browser, keys, migrate
+from analytics_collector import address, browser, keys
 from analytics_collector.app import create_app
 from analytics_collector.batch import Batch, read
 from analytics_collector.cli import main
@@ -124,12 +124,10 @@ def test_wrong_proxies_are_told() -> None:
 
 
 @pytest.fixture
-def registry(new_database: Callable[[], str]) -> Iterator[psycopg.Connection]:
-    """A database of the test's own, with our tables."""
-    with psycopg.connect(new_database(), autocommit=True) as connection:
-        migrate.apply(connection)
-        keys.register(connection, "server", "write", WRITE_KEY)
-        yield connection
+def registry(registry: psycopg.Connection) -> psycopg.Connection:
+    """The database knows the key of a server, too."""
+    keys.register(registry, "server", "write", WRITE_KEY)
+    return registry
 
 
 @pytest.fixture

@@ -6,13 +6,13 @@ import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from functools import partial
 
 import pytest
 
-from analytics_collector import embedded, profiles
+from analytics_collector import profiles
 from analytics_collector.db import Connection
 from tests.collector.batches import Answer, Fields, at, body, event, post
 from tests.programs import Collector
@@ -20,13 +20,7 @@ from tests.programs import Collector
 THREADS = 8
 
 
-@pytest.fixture(autouse=True)
-def no_deadlocks(server: embedded.Server) -> Iterator[None]:
-    """Postgres never had to break a deadlock, not even one that the collector's retry would have hidden."""
-    log = server.data_dir / "postgres.log"
-    before = log.read_text(errors="replace").count("deadlock detected")
-    yield
-    assert before == log.read_text(errors="replace").count("deadlock detected")
+pytestmark = pytest.mark.usefixtures("no_deadlocks")
 
 
 def post_all(collector: Collector, bodies: Iterable[bytes]) -> list[Answer]:

@@ -19,7 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 from psycopg.conninfo import make_conninfo
 
-from analytics_collector import diagnosis, doctor, keys, migrate, partitions, roles
+from analytics_collector import diagnosis, doctor, keys, partitions, roles
 from analytics_collector.cli import main
 from analytics_collector.config import Settings
 from analytics_collector.diagnosis import Role, Server, Table
@@ -28,21 +28,9 @@ from analytics_collector.finding import Finding, cleaned, report
 from analytics_collector.keys import Key
 from tests.collector.batches import body, event, post
 from tests.collector.operating import ask
-from tests.conftest import READ_KEY, WRITE_KEY
 from tests.programs import ROOT, Collector, free_port, run_collector
 
 NOW = datetime(2026, 1, 31, tzinfo=UTC)
-
-
-@pytest.fixture
-def own_dsn(new_database: Callable[[], str]) -> str:
-    """A migrated database of the test's own, with a write and a read key."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate.apply(connection)
-        keys.register(connection, "web", "write", WRITE_KEY)
-        keys.register(connection, "ops", "read", READ_KEY)
-    return dsn
 
 
 @pytest.fixture

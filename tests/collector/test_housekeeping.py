@@ -37,15 +37,6 @@ LEADER = (
 
 
 @pytest.fixture
-def own_dsn(new_database: Callable[[], str]) -> str:
-    """A database of the test's own, with our tables."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate.apply(connection)
-    return dsn
-
-
-@pytest.fixture
 def own(own_dsn: str) -> Iterator[Connection]:
     """A connection to it."""
     with psycopg.connect(own_dsn, autocommit=True) as connection:

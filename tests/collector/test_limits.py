@@ -6,7 +6,7 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import analytics_sdk
-from analytics_collector import keys, limits, migrate
+from analytics_collector import keys, limits
 from analytics_collector.db import Database
 from analytics_collector.exceptions import TooManyRequestsError
 from analytics_collector.keys import Key
@@ -80,14 +80,6 @@ def test_waits_are_whole_seconds_and_bounded() -> None:
 
 
 # The meter
-
-
-@pytest.fixture
-def registry(new_database: Callable[[], str]) -> Iterator[psycopg.Connection]:
-    """A database of the test's own, with our tables."""
-    with psycopg.connect(new_database(), autocommit=True) as connection:
-        migrate.apply(connection)
-        yield connection
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -20,7 +20,7 @@ import pytest
 from flask.testing import FlaskClient
 from prometheus_client.parser import text_string_to_metric_families
 
-from analytics_collector import keys, metrics, migrate
+from analytics_collector import metrics
 from analytics_collector.app import create_app
 from analytics_collector.config import Settings
 from analytics_collector.exceptions import ConfigError
@@ -31,16 +31,6 @@ from tests.conftest import ADMIN_KEY, READ_KEY, WRITE_KEY
 from tests.programs import ROOT, Collector, free_port, wait_until
 
 WRITE = {"Authorization": f"Bearer {WRITE_KEY}"}
-
-
-@pytest.fixture
-def own_dsn(new_database: Callable[[], str]) -> str:
-    """A migrated database of the test's own, with a read key."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate.apply(connection)
-        keys.register(connection, "ops", "read", READ_KEY)
-    return dsn
 
 
 @pytest.fixture

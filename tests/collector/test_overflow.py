@@ -16,9 +16,9 @@ from analytics_collector.db import Connection
 from analytics_collector.exceptions import HousekeepingError
 from tests.collector.batches import Fields, event
 from tests.collector.bystanders import LONGEST_PAUSE, bystanders, calmly
+from tests.collector.conftest import NOVEMBER as NOW
 from tests.programs import wait_until
 
-NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 NEW = "'new', 'x', '2024-02-29'"
 ALL = "SELECT * FROM analytics_event ORDER BY event_id, created_at"
 COLUMNS = """
@@ -49,18 +49,9 @@ FILL = """
 
 
 @pytest.fixture
-def full_dsn(new_database: Callable[[], str]) -> str:
-    """A database with tables that know November 2024 and later."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate.apply(connection, NOW)
-    return dsn
-
-
-@pytest.fixture
-def full(full_dsn: str) -> Iterator[Connection]:
-    """A connection to it."""
-    with psycopg.connect(full_dsn, autocommit=True) as connection:
+def full(november_dsn: str) -> Iterator[Connection]:
+    """A connection to tables that know November 2024 and later."""
+    with psycopg.connect(november_dsn, autocommit=True) as connection:
         yield connection
 
 
@@ -173,7 +164,9 @@ def test_changes_in_the_middle(full: Connection, monkeypatch: pytest.MonkeyPatch
     assert in_default(full) == 0
 
 
-def test_changes_while_it_waits_for_the_lock(full_dsn: str, full: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_changes_while_it_waits_for_the_lock(
+    november_dsn: str, full: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Rows that come while somebody keeps it from the last step are copied before each try, not under the lock."""
     fill(full, 3, 300)
     follow, followed = overflow._follow, []
@@ -183,7 +176,7 @@ def test_changes_while_it_waits_for_the_lock(full_dsn: str, full: Connection, mo
         return followed[-1]
 
     monkeypatch.setattr(overflow, "_follow", follow_and_note)
-    with psycopg.connect(full_dsn) as reader, psycopg.connect(full_dsn, autocommit=True) as writer:
+    with psycopg.connect(november_dsn) as reader, psycopg.connect(november_dsn, autocommit=True) as writer:
         reader.execute("SELECT count(*) FROM analytics_event")
         with ThreadPoolExecutor(1) as threads:
             emptying = threads.submit(overflow.empty, full, NOW)
@@ -251,11 +244,11 @@ def test_users_stay_tied(full: Connection) -> None:
     assert row.fetchone() == (1 + 4 + 3 + 1,)  # the table, four months made ahead, three that were moved, DEFAULT
 
 
-def test_somebody_who_reads_for_long(full_dsn: str, full: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_somebody_who_reads_for_long(november_dsn: str, full: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """While somebody's transaction reads on and on, the job gives up; nothing has moved and nothing is left behind."""
     monkeypatch.setattr(short_lock, "_TRIES", 2)
     fill(full, 3, 300)
-    with psycopg.connect(full_dsn) as reader:
+    with psycopg.connect(november_dsn) as reader:
         reader.execute("SELECT count(*) FROM analytics_event")
         with contextlib.suppress(psycopg.errors.LockNotAvailable):
             overflow.empty(full, NOW)
@@ -266,7 +259,7 @@ def test_somebody_who_reads_for_long(full_dsn: str, full: Connection, monkeypatc
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("rows", [20_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str], rows: int) -> None:
+def test_a_writer_and_a_reader_beside_it(november_database: Callable[[], str], rows: int) -> None:
     """Meanwhile every event is stored once and seen once, profiles are exact, and no writer waits for 100 ms."""
     start = datetime(2024, 1, 15, tzinfo=UTC)
 
@@ -279,9 +272,8 @@ def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str], rows: 
     blocked: list[float] = []
 
     def attempt() -> float:
-        dsn = new_database()
+        dsn = november_database()
         with psycopg.connect(dsn, autocommit=True) as connection:
-            migrate.apply(connection, NOW)
             fill(connection, 9, rows)
             with bystanders(dsn, make) as writer:
                 overflow.empty(connection, NOW)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -13,22 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_collector import migrate, partitions
+from analytics_collector import partitions
 from analytics_collector.committer import Committer
 from analytics_collector.db import Connection, Database
 from analytics_collector.partitions import month_after
 from tests.collector.batches import commit, event
-
-NOVEMBER = datetime(2024, 11, 15, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def november_dsn(new_database: Callable[[], str]) -> str:
-    """A database that was migrated in November 2024."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate.apply(connection, NOVEMBER)
-    return dsn
+from tests.collector.conftest import NOVEMBER
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
-from analytics_collector import migrate, partitions, profiles, retention
+from analytics_collector import partitions, profiles, retention
 from analytics_collector.committer import Committer
 from analytics_collector.db import Connection, Database
 from analytics_collector.exceptions import HousekeepingError
 from tests.collector.batches import Fields, commit, event
 from tests.collector.bystanders import LONGEST_PAUSE, bystanders, calmly
+from tests.collector.conftest import NOVEMBER as NOW
 
-NOW = datetime(2024, 11, 15, 12, tzinfo=UTC)
 FILL = """
     INSERT INTO analytics_event (user_id, session_id, event_type, created_at)
     SELECT NULLIF(n % 40, 0), 's' || n / 5, 'x', '2024-11-14T00:00:00Z'::timestamptz - n % 120 * interval '1 day'
@@ -28,26 +28,17 @@ FILL = """
 """
 
 
-def make_tables(connection: Connection) -> None:
-    """Make our tables, with partitions from August 2024 on."""
-    migrate.apply(connection, NOW)
+def grow_old(connection: Connection) -> None:
+    """Let tables that know November 2024 and later have partitions from August on."""
     partitions.make_ahead(connection, datetime(2024, 8, 1, tzinfo=UTC), months=2)
 
 
 @pytest.fixture
-def aged_dsn(new_database: Callable[[], str]) -> str:
-    """A database with such tables."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        make_tables(connection)
-    return dsn
-
-
-@pytest.fixture
-def aged(aged_dsn: str) -> Iterator[Connection]:
-    """A connection to it."""
-    with psycopg.connect(aged_dsn, autocommit=True) as connection:
+def aged(november_dsn: str) -> Iterator[Connection]:
+    """A connection to such tables."""
+    with psycopg.connect(november_dsn, autocommit=True) as connection:
         connection.execute("SET TIME ZONE 'UTC'")
+        grow_old(connection)
         yield connection
 
 
@@ -154,11 +145,11 @@ def test_many_sessions(aged: Connection) -> None:
     assert profiles.verify(aged) == []
 
 
-def test_a_row_that_somebody_holds(aged_dsn: str, aged: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_row_that_somebody_holds(november_dsn: str, aged: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a row that is being written to nobody waits for another: the job gives up, and goes through the next time."""
     monkeypatch.setattr(retention, "_TRIES", 2)
     fill(aged, 500)
-    with psycopg.connect(aged_dsn) as other:
+    with psycopg.connect(november_dsn) as other:
         other.execute("UPDATE analytics_event SET event_type = 'y' WHERE user_id = 1 AND created_at < '2024-09-01'")
         with pytest.raises(HousekeepingError, match="Rows of users keep coming into analytics_event_2024_08"):
             retention.drop_old_partitions(aged, NOW, 30)
@@ -194,7 +185,7 @@ def test_counts_of_days_gone_by_go(aged: Connection) -> None:
     assert retention.trim_quotas(aged, NOW) == "forgot 0 counts"
 
 
-def test_a_writer_of_rejects_beside_it(aged_dsn: str, aged: Connection) -> None:
+def test_a_writer_of_rejects_beside_it(november_dsn: str, aged: Connection) -> None:
     """While old rejects go, even ones that are refused again at this moment, no writer waits for 100 ms."""
 
     def refused(number: int) -> Fields:
@@ -202,7 +193,7 @@ def test_a_writer_of_rejects_beside_it(aged_dsn: str, aged: Connection) -> None:
 
     def attempt() -> float:
         aged.execute("DELETE FROM analytics_reject")
-        with contextlib.closing(Database(aged_dsn)) as database:
+        with contextlib.closing(Database(november_dsn)) as database:
             committer = Committer(database)
             for start in range(0, 6000, 1000):
                 commit(committer, events=[refused(number) for number in range(start, start + 1000)])
@@ -224,7 +215,7 @@ def test_a_writer_of_rejects_beside_it(aged_dsn: str, aged: Connection) -> None:
 
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("rows", [12_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
-def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str], rows: int) -> None:
+def test_a_writer_and_a_reader_beside_it(november_database: Callable[[], str], rows: int) -> None:
     """Profiles are exact at every moment meanwhile, whether rows are old or new; no writer waits for 100 ms."""
 
     def make(number: int) -> Fields:
@@ -236,9 +227,9 @@ def test_a_writer_and_a_reader_beside_it(new_database: Callable[[], str], rows: 
     blocked: list[float] = []
 
     def attempt() -> float:
-        dsn = new_database()
+        dsn = november_database()
         with psycopg.connect(dsn, autocommit=True) as connection:
-            make_tables(connection)
+            grow_old(connection)
             fill(connection, rows)
             with bystanders(dsn, make, may_forget=True) as writer:
                 retention.drop_old_partitions(connection, NOW, 30)

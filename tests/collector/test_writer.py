@@ -1,4 +1,4 @@
-"""What the writer makes of records, rule by rule, and then against the reference on random histories."""
+"""What the writer makes of records, rule by rule; test_histories has them all together."""
 
 from __future__ import annotations
 
@@ -6,20 +6,16 @@ import contextlib
 import itertools
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
-import psycopg
 import pytest
-from hypothesis import HealthCheck, given
-from hypothesis import settings as hypothesis_settings
-from hypothesis import strategies as st
 
 from analytics_collector import profiles
 from analytics_collector.committer import Committer
 from analytics_collector.config import Settings
 from analytics_collector.db import Connection, Database
-from tests.collector.batches import Fields, at, commit, event, event_id
-from tests.collector.reference import Event, Profile, Reference, Session, moment
+from tests.collector.batches import at, commit, event, event_id
+from tests.collector.reference import Profile, Session, moment
+from tests.collector.stored import stored
 
 
 @pytest.fixture
@@ -27,23 +23,6 @@ def committer(settings: Settings) -> Iterator[Committer]:
     """A committer of this process, over the clean database."""
     with contextlib.closing(Database(settings.database_url)) as database:
         yield Committer(database)
-
-
-def stored(connection: Connection) -> tuple[Reference, dict[Any, Profile]]:
-    """What is in Postgres, with the user ids that the app uses."""
-    names = dict(connection.execute("SELECT id, external_id FROM analytics_user WHERE external_id IS NOT NULL"))
-    events = connection.execute("SELECT event_id, created_at, session_id, user_id, event_type FROM analytics_event")
-    sessions = connection.execute(
-        "SELECT session_id, user_id, started_at, ended_at, last_event_at, user_agent, referrer FROM analytics_session"
-    )
-    totals = connection.execute(
-        "SELECT user_id, total_sessions, total_events, first_seen, last_seen FROM analytics_useranalyticsprofile"
-    )
-    reference = Reference(
-        {(key, time): Event(session_id, names.get(user, user), kind) for key, time, session_id, user, kind in events},
-        {session_id: Session(names.get(user, user), *rest) for session_id, user, *rest in sessions},
-    )
-    return reference, {names.get(user, user): Profile(*rest) for user, *rest in totals}
 
 
 def owners(connection: Connection) -> dict[str, int | None]:
@@ -216,80 +195,3 @@ def test_traits_of_an_integer_user_make_no_profile(committer: Committer, connect
     commit(committer, users=[{"user_id": 42, "traits": {"plan": "pro"}, "updated_at": at(0)}])
     assert connection.execute("SELECT id, traits FROM analytics_user").fetchall() == [(42, {"plan": "pro"})]
     assert stored(connection)[1] == {}
-
-
-USERS = st.sampled_from([None, None, 1, "1", 2, "ann", "bob"])
-SESSIONS = st.sampled_from(["a", "b", "c", "d"])
-MINUTES = st.integers(-5, 5).map(at)
-EVENTS = st.builds(
-    event,
-    st.integers(1, 12),
-    st.one_of(st.just(""), SESSIONS),
-    USERS,
-    created_at=MINUTES,
-    event_type=st.sampled_from(["page_view", "login"]),
-)
-SESSION_RECORDS = st.fixed_dictionaries(
-    {"session_id": SESSIONS},
-    optional={
-        "user_id": USERS,
-        "started_at": MINUTES,
-        "ended_at": MINUTES,
-        "user_agent": st.sampled_from(["", "curl", "lynx"]),
-        "referrer": st.sampled_from(["", "https://a.example/", "https://b.example/"]),
-    },
-)
-
-
-def key_of(record: Fields) -> tuple[str, str]:
-    """What makes two events the same one."""
-    return record["event_id"], record["created_at"]
-
-
-@st.composite
-def histories(draw: st.DrawFn) -> list[tuple[list[Fields], list[Fields]]]:
-    """Batches in the order of their arrival: some new, some sent again in whole or in part, shuffled.
-
-    Within a batch, copies of an event are true copies; across batches they may differ.
-    """
-    batches: list[tuple[list[Fields], list[Fields]]] = []
-    for _ in range(draw(st.integers(1, 6))):
-        events = draw(st.lists(EVENTS, max_size=8, unique_by=key_of))
-        copies = draw(st.lists(st.sampled_from(events), max_size=4)) if events else []
-        batches.append((draw(st.lists(SESSION_RECORDS, max_size=4)), draw(st.permutations(events + copies))))
-    again = draw(st.lists(st.sampled_from(batches), max_size=3))
-    return draw(st.permutations(batches + again))
-
-
-@hypothesis_settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(history=histories())
-def test_any_history_ends_as_the_reference_says(
-    committer: Committer, connection: Connection, history: list[tuple[list[Fields], list[Fields]]]
-) -> None:
-    """Batches with duplicates, late events, logins and rival users end as their records taken one by one."""
-    empty(connection)
-    reference = Reference()
-    for sessions, events in history:
-        known = len(reference.events)
-        for record in sessions:
-            reference.take_session(record)
-        for record in events:
-            reference.take_event(record)
-        verdict = commit(committer, sessions=sessions, events=events)
-        assert len(reference.events) - known == verdict.accepted - len(sessions)
-        assert len(sessions) + len(events) == verdict.accepted + verdict.duplicates
-    found, found_profiles = stored(connection)
-    for session_id, session in reference.sessions.items():
-        if session.started_at is None:  # it started when it arrived
-            session.started_at = found.sessions[session_id].started_at
-    assert reference == found
-    assert reference.profiles() == found_profiles
-    assert profiles.verify(connection) == []
-
-
-def empty(connection: psycopg.Connection) -> None:
-    """Delete all rows: for a few of them that is much faster than TRUNCATE."""
-    for table in ("event", "session", "useranalyticsprofile", "user"):
-        connection.execute(f"DELETE FROM analytics_{table}")
