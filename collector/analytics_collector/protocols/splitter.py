@@ -81,7 +81,7 @@ class _Cutter:
         return depth > _RECORDS or mark == (b"{" if depth == _ARRAYS else b"[")
 
     def _leave(self, mark: bytes, at: int) -> bool:
-        if self._open[-1:] + mark not in (b"[]", b"{}"):
+        if bytes(self._open[-1:]) + mark not in (b"[]", b"{}"):
             return False
         if len(self._open) == _RECORDS:
             self._frame_from = at

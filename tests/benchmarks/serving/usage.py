@@ -26,3 +26,15 @@ def _used(pid: int) -> float:
     except OSError:  # it has ended
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def private_memory(pid: int) -> int:
+    """Bytes of memory that are this process's alone: what would be free if it ended."""
+    sizes = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in sizes if line.startswith("Private_")) * 1024
+
+
+def most_memory(pid: int) -> int:
+    """The most bytes of memory that this process ever had, with what it shares."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
