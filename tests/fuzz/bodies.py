@@ -64,7 +64,7 @@ WORDS = st.sampled_from(
 TORN = st.sampled_from(["{", "]", "[]]", '"', ",", "[}", '"\\"'])
 DEEP = st.builds(
     lambda levels, brackets: brackets[0] * levels + "1" + brackets[1] * levels,
-    st.sampled_from([1, 98, 99, 100, 101, 500, 1000, 10_000]),
+    st.sampled_from([1, 99, 100, 101, 1000, 10_000]),
     st.sampled_from([("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")]),
 )
 TIME_WORDS = st.one_of(
@@ -145,10 +145,11 @@ def good_user(draw: st.DrawFn) -> dict[str, Any]:
     return {"user_id": draw(GOOD_IDS), "traits": traits, "updated_at": TIMES[0]}
 
 
+# What holds most comes most often.
 FIELDS = {
-    "event": ["event_id", "event_type", "created_at", "session_id", "user_id", "event_data", "ip_address"],
+    "event": ["event_id", "event_type", "created_at", "session_id", "user_id", "ip_address", *["event_data"] * 4],
     "session": ["session_id", "user_id", "started_at", "ended_at", "user_agent", "referrer"],
-    "user": ["user_id", "traits", "updated_at"],
+    "user": ["user_id", "updated_at", *["traits"] * 3],
 }
 
 
