@@ -25,9 +25,9 @@ from tests.programs import Collector
 STATUSES = {200, 400, 413, 429, 503}
 MEBIBYTE = 1024 * 1024
 # Of one worker: 16 threads have a heap each, and the C library keeps up to two large bodies' worth in some of them.
-MOST_GROWTH = 128 * MEBIBYTE
+MOST_GROWTH = 256 * MEBIBYTE
 # 16 largest bodies at a time, as sent, inflated, and what reading makes of them.
-MOST_AT_ONCE = 1024 * MEBIBYTE
+MOST_AT_ONCE = 1536 * MEBIBYTE
 
 
 @attrs.frozen
@@ -114,7 +114,7 @@ def watched_collector(dsn: str, log: Path, **environ: str) -> Iterator[Watched]:
         yield Watched(running, log, connection, database)
 
 
-def connect(collector: Collector) -> http.client.HTTPConnection:
-    """A connection to a collector."""
+def connect(collector: Collector, *, timeout: float = 60.0) -> http.client.HTTPConnection:
+    """A connection to a collector; the time-out is in seconds."""
     address = urlsplit(collector.url)
-    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=60)
+    return http.client.HTTPConnection(str(address.hostname), address.port, timeout=timeout)
