@@ -108,8 +108,8 @@ class Memory:
 def test_memory_is_flat_under_load(served: Collector) -> None:
     """Under full load of all sorts of events, a worker needs no more memory in the last third than in the middle.
 
-    It needs some 50,000 requests a worker to say so: until then the C library's heaps grow to what the largest bodies
-    left free in them, under gunicorn alone with an empty application just as here.
+    Behind gunicorn an empty application grows as well at first, as the C library's heaps keep what large bodies left
+    free; there it slows down after some 50,000 requests.
     """
     memory = Memory({pid: [] for pid in sorted(workers_of(served.process.pid))})
     began = time.monotonic()
