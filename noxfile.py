@@ -99,6 +99,26 @@ def api(session: nox.Session) -> None:
 
 
 @nox.session
+def fuzz(session: nox.Session) -> None:
+    """Whatever bytes may come, for so many minutes (`-- 60`): guided by coverage, then to a real collector."""
+    install(session, "collector", "embedded", groups=("test", "fuzz"))
+    seconds = 60 * int(session.posargs[0] if session.posargs else 10) // 4
+    found = Path(session.create_tmp()) / "found"
+    guided = (f"-max_total_time={seconds}", "-max_len=4096", str(found), "tests/fuzz/corpus")
+    session.run("python", "-m", "tests.fuzz.guided", *guided)
+    environment = {"TEST_FUZZ_SECONDS": str(seconds)}
+    session.run("python", "-m", "pytest", "-m", "slow", "-s", "tests/fuzz", env=environment)
+
+
+@nox.session
+def load(session: nox.Session) -> None:
+    """A crowd in front of `serve`, and its memory, for so many minutes each (`-- 10`)."""
+    install(session, "collector", "embedded", groups=("test",))
+    environment = {"TEST_LOAD_SECONDS": str(60 * int(session.posargs[0] if session.posargs else 5))}
+    session.run("python", "-m", "pytest", "-m", "slow", "-s", "tests/load", env=environment)
+
+
+@nox.session
 def nightly(session: nox.Session) -> None:
     """The slow tests: long repetitions and large numbers."""
     install(session, "collector", "embedded", groups=("test", "hosts"))

@@ -95,7 +95,7 @@ _EVENT_ID: Final = re.compile(rb'"event_id"\s*:\s*"([^"\\]{1,64})"')
 def _event_id(kind: Kind, raw: bytes) -> str | None:
     """The id of an event that cannot be read as a whole."""
     found = _EVENT_ID.search(raw) if kind == "event" else None
-    return found[1].decode() if found else None
+    return found[1].decode(errors="replace") if found else None
 
 
 def user_ids(items: Iterable[Item]) -> set[UserId]:

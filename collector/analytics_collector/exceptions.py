@@ -18,7 +18,9 @@ CollectorError
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
+
+_LONGEST_MESSAGE: Final = 1000  # characters; some name the value, which may be as long as the body
 
 
 class CollectorError(Exception):
@@ -56,7 +58,7 @@ class RecordError(CollectorError):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
-        self.message = message
+        self.message = message[:_LONGEST_MESSAGE]
 
 
 class RequestError(CollectorError):

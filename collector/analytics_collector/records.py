@@ -180,6 +180,7 @@ def _decode(decoder: msgspec.json.Decoder[_R], raw: bytes) -> _R:
     if b"\\u0000" in raw and _NUL_ESCAPE.search(raw):
         raise RecordError("nul_character", "holds \\u0000, which Postgres can store in no text")
     try:
+        raw.decode()  # the decoder does not look into texts that it keeps as they are
         return decoder.decode(raw)
     except msgspec.ValidationError as error:
         raise RecordError(_field_code(str(error)), str(error)) from None

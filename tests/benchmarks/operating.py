@@ -59,7 +59,7 @@ def measure(events: int) -> None:
     """Print the table."""
     with databases.running() as on, run_collector(on.ours, workers=1) as collector:
         measure_batches(collector.url, collector.process.pid, on.postmaster, events)
-        memory = max(map(private_memory, children_of(collector.process.pid)))
+        memory = max(map(private_memory, children_of(collector.process.pid))) / 2**20
         print(f"\nprivate memory of a worker: {memory:.0f} MiB")
         print(disk.per_event(on.ours))
 

@@ -106,7 +106,8 @@ BAD_BODIES = [
     (rb'{"\u0065vents":[NaN]}', "The body is not JSON"),
     (b'{"events":[' + raw_event()[:-1], "The body is not JSON"),
     (b"\xff\xfe{}", "The body is not UTF-8"),
-    (batch([raw_event(',"event_data":{"a":"?"}').replace(b"?", b"\xe9")]), "The body is not UTF-8"),
+    (b'{"sent_at":"\xe9","events":[]}', "The body is not UTF-8"),
+    (b'{"\xe9":[],"events":[]}', "The body is not UTF-8"),
     (b"[]", "The body has the wrong shape"),
     (b"null", "The body has the wrong shape"),
     (b'{"events":{}}', "The body has the wrong shape"),
@@ -269,6 +270,9 @@ BAD_EVENTS = {
     "second half of a pair": (raw_event(r',"event_data":{"a":"\ude00 x"}'), "invalid_json"),
     "half of a pair in key": (raw_event(r',"event_data":{"\uD800":1}'), "invalid_json"),
     "half of a pair in session_id": (raw_event(r',"session_id":"\udfff"'), "invalid_json"),
+    "Latin-1": (raw_event(',"event_data":{"a":"?"}').replace(b"?", b"\xe9"), "invalid_json"),
+    "Latin-1 in event_type": (raw_event(',"event_type":"?"').replace(b"?", b"\xe9"), "invalid_json"),
+    "Latin-1 in event_id": (b'{"event_id":"\xe9"}', "invalid_json"),
     "NaN": (raw_event(',"event_data":{"a":NaN}'), "invalid_json"),
     "Infinity": (raw_event(',"event_data":{"a":Infinity}'), "invalid_json"),
     "-Infinity": (raw_event(',"event_data":{"a":[-Infinity]}'), "invalid_json"),
@@ -349,6 +353,13 @@ def test_a_reject_names_its_event_whenever_the_id_can_be_read(client: FlaskClien
     records = [raw_event(',"event_data":NaN'), raw_event(',"session_id":5'), b"{}"]
     rejected = client.post("/v1/events", data=batch(records), headers=WRITE).json["rejected"]
     assert [reject["event_id"] for reject in rejected] == [ID, ID, None]
+
+
+def test_a_verdict_is_not_larger_than_its_record(client: FlaskClient) -> None:
+    """What is said of a bad value has a bound, however long the value is."""
+    records = [raw_event(f',"ip_address":"{"x" * 100_000}"'), raw_event(f',"{"x" * 100_000}":1')]
+    rejected = client.post("/v1/events", data=batch(records), headers=WRITE).json["rejected"]
+    assert [len(reject["message"]) <= 1000 for reject in rejected] == [True, True]
 
 
 def test_a_bad_record_sent_again_is_kept_once(client: FlaskClient, connection: psycopg.Connection) -> None:
@@ -580,5 +591,7 @@ def test_an_array_that_comes_twice(client: FlaskClient, connection: psycopg.Conn
     body = b'{"events":[%s],"events":[%s]}' % (json.dumps(event()).encode(), json.dumps(event()).encode())
     response = client.post("/v1/events", data=body, headers=WRITE)
     assert (response.status_code, response.json["code"]) == (400, "malformed")
+    escaped = client.post("/v1/events", data=body.replace(b'"events"', rb'"\u0065vents"', 1), headers=WRITE)
+    assert (escaped.status_code, escaped.json["message"]) == (400, "The body has an array twice")
     quoting = json.dumps(event(event_data={"events": 1, "more": {"events": 2}})).encode()
     assert client.post("/v1/events", data=b'{"events":[%s]}' % quoting, headers=WRITE).json["accepted"] == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -62,7 +64,7 @@ def _parse_at_once(body: bytes, now: datetime) -> Batch | None:
     try:
         body.decode()
         read = _records.decode(body)
-        if b"\\u0000" in body or _has_array_twice(body):
+        if b"\\u0000" in body or _may_have_array_twice(body):
             return None
         items = (
             *(Item("session", index, checked_session(record, now)) for index, record in enumerate(read.sessions)),
@@ -82,9 +84,21 @@ def _parse_apart(body: bytes, now: datetime) -> Batch:
     return batch.read(arrays, now, len(body))
 
 
-def _has_array_twice(body: bytes) -> bool:
+_ESCAPED_LETTER: Final = re.compile(rb"\\u00[67]")
+
+
+def _may_have_array_twice(body: bytes) -> bool:
     """Whether two arrays may have the same name; a text in a record that reads like one of them counts, too."""
-    return any(body.count(b'"%bs"' % kind.encode()) > 1 for kind in KINDS)
+    is_named_twice = any(body.count(b'"%bs"' % kind.encode()) > 1 for kind in KINDS)
+    return is_named_twice or _ESCAPED_LETTER.search(body) is not None
+
+
+def _has_array_twice(body: bytes) -> bool:
+    pieces = split(body)
+    if pieces is None:
+        return True
+    names = [name for name, _ in json.loads(pieces.frame, object_pairs_hook=list)]
+    return len(set(names)) < len(names)
 
 
 def _arrays(body: bytes) -> Arrays:
@@ -92,11 +106,11 @@ def _arrays(body: bytes) -> Arrays:
         body.decode()
         arrays = _envelope_of(body)
     except UnicodeDecodeError as error:
-        raise MalformedError("The body is not UTF-8", str(error)) from None
+        arrays = _cut_apart(body, "The body is not UTF-8", str(error))
     except (msgspec.DecodeError, RecursionError) as error:
-        arrays = _cut_apart(body, str(error))
+        arrays = _cut_apart(body, "The body is not JSON", str(error))
     else:
-        if _has_array_twice(body) and split(body) is None:
+        if _may_have_array_twice(body) and _has_array_twice(body):
             raise MalformedError("The body has an array twice", "JSON would let the second take the place of the first")
     return {kind: arrays.get(f"{kind}s", ()) for kind in KINDS}
 
@@ -109,12 +123,12 @@ def _envelope_of(text: bytes) -> Mapping[str, Sequence[bytes]]:
     return {"sessions": envelope.sessions, "users": envelope.users, "events": envelope.events}
 
 
-def _cut_apart(body: bytes, fault: str) -> Mapping[str, Sequence[bytes]]:
-    """Save the good records of a body that one bad record keeps from being JSON."""
+def _cut_apart(body: bytes, fault: str, detail: str) -> Mapping[str, Sequence[bytes]]:
+    """Save the good records of a body that one bad record keeps from being JSON in UTF-8."""
     pieces = split(body)
     try:
         if pieces is not None and _envelope_of(pieces.frame).keys() >= pieces.arrays.keys():
             return pieces.arrays
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # it is more than a record that is no JSON
-    raise MalformedError("The body is not JSON", fault)
+    raise MalformedError(fault, detail)

@@ -44,7 +44,7 @@ class _Cutter:
     def __init__(self, body: bytes) -> None:
         self._body = body
         self._arrays: dict[str, list[bytes]] = {}
-        self._open: list[bytes] = []
+        self._open = bytearray()  # a byte each: a body can be nothing but brackets
         self._name: str | None = None
         self._record_from = 0
         self._frame: list[bytes] = []
@@ -70,7 +70,7 @@ class _Cutter:
         return bool(self._open)
 
     def _enter(self, mark: bytes, at: int) -> bool:
-        self._open.append(mark)
+        self._open += mark
         depth = len(self._open)
         if depth == _RECORDS:
             self._record_from = at + 1
@@ -81,7 +81,7 @@ class _Cutter:
         return depth > _RECORDS or mark == (b"{" if depth == _ARRAYS else b"[")
 
     def _leave(self, mark: bytes, at: int) -> bool:
-        if not self._open or self._open[-1] + mark not in (b"[]", b"{}"):
+        if bytes(self._open[-1:]) + mark not in (b"[]", b"{}"):
             return False
         if len(self._open) == _RECORDS:
             self._frame_from = at

@@ -28,10 +28,16 @@ def used_by_all(pid: int) -> float:
     return (_ticks(pid, _OWN) + _ticks(pid, _OF_THE_DEAD) + children) / _TICK
 
 
-def private_memory(pid: int) -> float:
-    """MiB of a process that it shares with no other."""
-    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_")) / 1024
+def private_memory(pid: int) -> int:
+    """Bytes of memory that are this process's alone: what would be free if it ended."""
+    sizes = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in sizes if line.startswith("Private_")) * 1024
+
+
+def most_memory(pid: int) -> int:
+    """The most bytes of memory that this process ever had, with what it shares."""
+    [line] = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmHWM")]
+    return int(line.split()[1]) * 1024
 
 
 def _ticks(pid: int, fields: slice) -> int:
