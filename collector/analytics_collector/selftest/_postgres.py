@@ -84,7 +84,11 @@ def _way_to(host: str, port: int) -> Callable[[], socket.socket]:
 
     def connect_locally() -> socket.socket:
         local = socket.socket(socket.AF_UNIX)
-        local.connect(path if path.startswith("/") else f"\0{path[1:]}")
+        try:
+            local.connect(path if path.startswith("/") else f"\0{path[1:]}")
+        except OSError:
+            local.close()
+            raise
         return local
 
     return connect_locally
