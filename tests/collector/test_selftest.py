@@ -91,21 +91,22 @@ def test_with_faults() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
-def test_it_is_asked_to_end(new_database: Callable[[], str], number: signal.Signals) -> None:
+def test_it_is_asked_to_end(new_database: Callable[[], str], tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with exit code 1, and its schema is gone all the same."""
     dsn = new_database()
-    with trial_under_way(dsn) as process:
+    with trial_under_way(dsn, tmp_path) as process:
         process.send_signal(number)
         _, words = process.communicate(timeout=60)
     assert (process.returncode, "what it had made is removed" in words) == (1, True), words
+    assert list(tmp_path.iterdir()) == []
     with psycopg.connect(dsn) as connection:
         assert connection.execute(TABLES).fetchall() == []
 
 
-def test_one_that_was_killed(new_database: Callable[[], str]) -> None:
+def test_one_that_was_killed(new_database: Callable[[], str], tmp_path: Path) -> None:
     """What a trial left that was killed by kill -9 is dropped by the next one; one that is under way is not."""
     dsn = new_database()
-    with trial_under_way(dsn) as process:
+    with trial_under_way(dsn, tmp_path) as process:
         process.kill()
         process.wait()
     with psycopg.connect(dsn, autocommit=True) as connection:
@@ -129,9 +130,9 @@ def others(connection: Connection) -> list[tuple[object, ...]]:
 
 
 @contextlib.contextmanager
-def trial_under_way(dsn: str) -> Iterator[subprocess.Popen[str]]:
-    """A trial that has begun to send."""
-    environ = {**os.environ, "ANALYTICS_DATABASE_URL": dsn}
+def trial_under_way(dsn: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A trial that has begun to send; its files are in a folder."""
+    environ = {**os.environ, "ANALYTICS_DATABASE_URL": dsn, "TMPDIR": str(folder)}
     command = [*COMMAND, "--seconds", "60", "--writers", "1"]
     with subprocess.Popen(command, env=environ, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None

@@ -68,22 +68,15 @@ def run(plan: Plan, dsn: str, tell: Tell) -> Ledger:
         CollectorError: It cannot begin, or was asked to end before its end.
     """
     with stop_signals() as asked_to_end, _folder() as folder, contextlib.ExitStack() as stack:
-        postgres = None
-        if not dsn:
-            tell("Starting a Postgres of its own ...")
-            postgres = OwnPostgres(folder / "postgres")
-            stack.callback(postgres.stop)
+        postgres = None if dsn else stack.enter_context(_own_postgres(folder, tell))
         tables = stack.enter_context(own_schema(postgres.dsn if postgres else dsn))
         key = _prepare(tables)
-        line = stack.enter_context(contextlib.closing(Line(tables)))
-        web = stack.enter_context(_web_server(line.dsn, folder))
-        proxy = stack.enter_context(contextlib.closing(Proxy(web.connect)))
-        havoc = Havoc(web, proxy, line, postgres, random.Random(plan.seed))
-        senders = stack.enter_context(_senders(plan, proxy.port, key, folder))
+        havoc = stack.enter_context(_havoc(plan, tables, postgres, folder))
+        senders = stack.enter_context(_senders(plan, havoc.requests.port, key, folder))
         trial = _Trial(plan, havoc, senders, tell, asked_to_end)
         trial.send()
         trial.await_last_answers()
-        web.stop()
+        havoc.web.stop()
         with contextlib.closing(connect(tables, autocommit=True)) as connection:
             ledger = compare(connection, trial.books)
         if not ledger.holds:
@@ -181,6 +174,26 @@ class _Sender:
         self.ask_to_end()
         self._process.kill()
         self._process.wait()
+
+
+@contextlib.contextmanager
+def _own_postgres(folder: Path, tell: Tell) -> Iterator[OwnPostgres]:
+    tell("Starting a Postgres of its own ...")
+    postgres = OwnPostgres(folder / "postgres")
+    try:
+        yield postgres
+    finally:
+        postgres.stop()
+
+
+@contextlib.contextmanager
+def _havoc(plan: Plan, dsn: str, postgres: OwnPostgres | None, folder: Path) -> Iterator[Havoc]:
+    """A collector, and lines to and from it that can be cut."""
+    with contextlib.ExitStack() as stack:
+        line = stack.enter_context(contextlib.closing(Line(dsn)))
+        web = stack.enter_context(_web_server(line.dsn, folder))
+        requests = stack.enter_context(contextlib.closing(Proxy(web.connect)))
+        yield Havoc(web, requests, line, postgres, random.Random(plan.seed))
 
 
 @contextlib.contextmanager
