@@ -256,6 +256,7 @@ class Run:
             time.sleep(0.1)
             if noticed == float("inf") and self._has_noticed():
                 noticed = time.monotonic()
+                self._use_up_the_journal()
         lasted = time.monotonic() - began
         has_died = self.havoc.postgres is not None and not self.havoc.postgres.alive()
         self.disk.clear()
@@ -266,6 +267,16 @@ class Run:
     def _has_noticed(self) -> bool:
         log = (self.disk.path / "postgres" / "postgres.log").read_text(errors="replace")
         return "No space left on device" in log
+
+    def _use_up_the_journal(self) -> None:
+        """Make Postgres need room for its journal (WAL), too: without that it cannot go on, and ends or starts over."""
+        assert self.havoc.postgres is not None
+        with (
+            contextlib.suppress(psycopg.Error),
+            psycopg.connect(self.havoc.postgres.dsn, autocommit=True) as connection,
+        ):
+            for _ in range(20):
+                connection.execute("SELECT pg_logical_emit_message(false, 'chaos', 'x'), pg_switch_wal()")
 
     def _post_broken(self) -> str:
         """Post what is no event, twice, until each time is answered 200."""
