@@ -134,6 +134,13 @@ def delivery(session: nox.Session) -> None:
 
 
 @nox.session
+def chaos(session: nox.Session) -> None:
+    """Everything is killed, cut, filled and stepped for 10 minutes; `-- --events 200000 --seconds 60` is shorter."""
+    install(session, "collector", "embedded", groups=("test",))
+    session.run("python", "-m", "tests.chaos", *session.posargs)
+
+
+@nox.session
 def bench(session: nox.Session) -> None:
     """Print the benchmarks' tables; no figure ever fails a run."""
     install(session, "collector", "embedded", groups=("test",))

@@ -18,6 +18,7 @@ from .cli_housekeeping import housekeeping_command
 from .cli_keys import keys_group
 from .cli_plan import plan_group
 from .cli_rejects import rejects_command, replay_command
+from .cli_selftest import selftest_command
 from .config import Settings
 from .console import as_json
 from .console import as_line as _json
@@ -58,6 +59,7 @@ main.add_command(plan_group)
 main.add_command(rejects_command)
 main.add_command(replay_command)
 main.add_command(housekeeping_command)
+main.add_command(selftest_command)
 
 
 @main.command()

@@ -31,7 +31,7 @@ from tests.programs import Collector, run_collector, wait_until
 START = Housekeeper.start  # before the fixture that keeps it from starting
 LEADER = (
     "SELECT pid FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory'"
-    " AND (classid::bigint << 32) + objid::bigint = 7270418223043 AND granted"
+    " AND classid = 727041823 AND objid = 'analytics_job'::regclass AND granted"
     " AND pg_locks.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
@@ -286,6 +286,27 @@ def test_one_of_five(own_dsn: str, own: Connection) -> None:
         wait_until(lambda: len(done) >= runs + 2, what="runs after that")
         (next_leader,) = own.execute(LEADER).fetchall()
         assert next_leader[0] != leader[0]
+
+
+def test_tables_in_two_schemas(own_dsn: str, own: Connection) -> None:
+    """Of two sets of tables in one database each has its housekeeper, and a job of one keeps none of the other."""
+    own.execute("CREATE SCHEMA beside")
+    dsn = psycopg.conninfo.make_conninfo(own_dsn, options="-csearch_path=beside")
+    with psycopg.connect(dsn, autocommit=True) as beside:
+        migrate.apply(beside)
+    done: set[str] = set()
+    meeting = threading.Barrier(2)
+
+    def meet(name: str) -> str:
+        meeting.wait(10)
+        done.add(name)
+        return name
+
+    with (
+        keeping_house(own_dsn, job(lambda: meet("here"))),
+        keeping_house(dsn, job(lambda: meet("beside"))),
+    ):
+        wait_until(lambda: len(done) == 2, what="both at once")
 
 
 def test_it_begins_once_in_a_process(own_dsn: str) -> None:

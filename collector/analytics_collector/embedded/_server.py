@@ -66,6 +66,16 @@ class Server:
             atexit.unregister(self.stop)
             self._undo.close()
 
+    def kill(self) -> None:
+        """End the server's first process by kill -9, if this process owns it; its others notice and end as well.
+
+        `start()` on the same folder brings it back, for trials of what outlives that.
+        """
+        if self.owner and self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self.stop()
+
     def __enter__(self) -> Self:
         return self
 

@@ -1,0 +1,2 @@
+-- selftest.drop_schema
+DROP SCHEMA IF EXISTS {schema} CASCADE

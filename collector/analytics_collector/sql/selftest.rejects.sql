@@ -1,0 +1,2 @@
+-- selftest.rejects
+SELECT count(*) FROM analytics_reject
