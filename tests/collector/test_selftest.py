@@ -34,7 +34,7 @@ from analytics_collector.selftest._postgres import _detour
 from analytics_collector.selftest._proxy import Proxy
 from analytics_collector.selftest._schema import own_schema
 from analytics_collector.selftest._sender import _told
-from tests.programs import ROOT, wait_until
+from tests.programs import ROOT, free_port, wait_until
 
 COMMAND = [sys.executable, "-m", "analytics_collector", "selftest"]
 TABLES = "SELECT oid, nspname FROM pg_namespace WHERE nspname LIKE 'analytics_selftest%'"
@@ -119,6 +119,21 @@ def test_one_that_was_killed(new_database: Callable[[], str], tmp_path: Path) ->
             assert len(names) == 3
             assert len(left & set(names)) == 1
         assert [name for _, name in connection.execute(TABLES)] == ["analytics_selftest_of_somebody_else"]
+
+
+def test_a_sender_that_is_left_alone(tmp_path: Path) -> None:
+    """A sender whose trial was killed gives up in time, even where nobody answers it any more."""
+    code = "from analytics_collector.selftest import _sender; _sender.PATIENCE = 0.5; _sender.main()"
+    given = [str(free_port()), "sender-1", str(tmp_path / "diary"), "--seed", "1"]
+    environ = {**os.environ, "ANALYTICS_SELFTEST_KEY": "write-key"}
+    with subprocess.Popen([sys.executable, "-c", code, *given], env=environ, cwd=ROOT, stdin=subprocess.PIPE) as sender:
+        try:
+            wait_until((tmp_path / "diary").exists, what="the sender's first batch")
+            assert sender.stdin is not None
+            sender.stdin.close()
+            assert sender.wait(30) == 0
+        finally:
+            sender.kill()
 
 
 def others(connection: Connection) -> list[tuple[object, ...]]:

@@ -41,33 +41,39 @@ class Sender:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=_TIMEOUT)
         self._waiting: list[tuple[int, Batch]] = []
         self._answered: deque[Batch] = deque(maxlen=50)
+        self._gives_up_at = float("inf")
 
     def run(self) -> None:
         """Send until nobody holds our standard input open any more; then what still waits."""
         number = 0
-        while not _is_closed(sys.stdin.fileno()):
+        while self._until() == float("inf"):
             while len(self._waiting) < _HELD_BACK:
                 number += 1
                 self._waiting.append((number, self._author.batch(datetime.now(UTC))))
-            self._send_one(float("inf"))
-        deadline = time.monotonic() + PATIENCE
-        while self._waiting and time.monotonic() < deadline:
-            self._send_one(deadline)
+            self._send_one()
+        while self._waiting and time.monotonic() < self._until():
+            self._send_one()
 
-    def _send_one(self, deadline: float) -> None:
+    def _until(self) -> float:
+        """When to give up: some time after nobody holds our standard input any more, for whatever reason."""
+        if self._gives_up_at == float("inf") and _is_closed(sys.stdin.fileno()):
+            self._gives_up_at = time.monotonic() + PATIENCE
+        return self._gives_up_at
+
+    def _send_one(self) -> None:
         number, batch = self._waiting.pop(self._chance.randrange(len(self._waiting)))
         self._diary.put_down(Sent(number, _told(batch), len(batch.bad)))
-        if answer := self._deliver(batch, deadline):
+        if answer := self._deliver(batch):
             self._diary.put_down(
                 Acknowledged(number, answer["accepted"], answer["duplicates"], len(answer["rejected"]))
             )
             self._answered.append(batch)
         if self._answered and self._chance.random() < _REPEATED:
-            self._deliver(self._chance.choice(self._answered), deadline)
+            self._deliver(self._chance.choice(self._answered))
 
-    def _deliver(self, batch: Batch, deadline: float) -> dict[str, Any] | None:
+    def _deliver(self, batch: Batch) -> dict[str, Any] | None:
         """Send a batch until it is answered 200; None if that does not come in time."""
-        while time.monotonic() < deadline:
+        while time.monotonic() < self._until():
             with contextlib.suppress(OSError, http.client.HTTPException):
                 status, content = self._post(self._author.body(batch))
                 if status == http.HTTPStatus.OK:
