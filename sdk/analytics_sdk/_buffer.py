@@ -1,8 +1,10 @@
 """Where records wait, in memory and on disk, and the account of what became of them.
 
 The queue is a row of segments; new records go to the last one, the live segment. One lock guards the queue and the
-account, so that the account balances at any moment. What is done under it is a matter of microseconds: records are
-written to disk outside of it, and only a file is made, emptied or removed under it.
+account, so that the account balances at any moment.
+
+Records are written to disk under it, too. Threads that write to one file wait for each other in any case, in the kernel;
+and a record that is stored through a window is written before another thread could ask for the lock.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from ._batch import Batch
@@ -59,7 +62,6 @@ class Buffer:
         self._damaged = damaged
         self._spool = spool
         self._is_write_ahead = is_write_ahead and spool is not None
-        self._segment_bytes = spool.segment_bytes if spool else 0
         self._segments: deque[Segment] = deque()
         self._live = Segment()
         self._adopted: Segment | None = None
@@ -70,7 +72,7 @@ class Buffer:
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
         for segment in (self._live, *self._all_segments()):
-            segment.leave_at_fork()
+            segment.leave()
         # Reentrant: a signal handler or a finalizer may track in the midst of a track() of the same thread.
         self._lock = threading.RLock()
         self._ledger = Ledger()
@@ -90,9 +92,10 @@ class Buffer:
 
     def _first_segment(self) -> Segment:
         """One in memory; or one that is full, so that the first record makes the first file."""
-        segment = Segment()
-        if self._is_write_ahead and not self._is_closed:
-            segment.is_durable, segment.size = True, _NEVER
+        is_full = self._is_write_ahead and not self._is_closed
+        segment = Segment(limit=0 if is_full else _NEVER)
+        if is_full:
+            segment.is_durable = True
         else:
             self._segments.append(segment)
         return segment
@@ -104,74 +107,50 @@ class Buffer:
 
     def _put_in_memory(self, record: bytes) -> None:
         """Accept a record."""
+        size = len(record)
         with self._lock:
-            room = self._room - len(record)
+            room = self._room - size
             if room < 0 or self._accepted >= self._pause_at:
                 waiting = self._put_with_care(record)
             else:
-                self._append(record)
                 self._room = room
                 self._accepted += 1
+                self._append(record)
                 return
-        self._say()
-        if waiting:
-            self._notice(waiting)
+        self._tell(waiting)
 
     def _put_ahead(self, record: bytes) -> None:
-        """Accept a record that is to be on disk before, which takes its time: it is written outside of the lock."""
+        """Accept a record that is to be on disk before.
+
+        Signal handlers run after calls: from the look at `left` to the write there is none, so that a handler that
+        tracks cannot use up what the write was promised.
+        """
         line = line_of(record)
-        waiting = None
-        with self._lock:
-            live = self._live
-            room = self._room - len(record)
-            if room < 0 or self._accepted >= self._pause_at:
+        size, length = len(record), len(line)
+        lock = self._lock
+        with lock:
+            live, now = self._live, monotonic()
+            room, left = self._room - size, live.left - length
+            if room < 0 or left < 0 or now > live.until or self._accepted >= self._pause_at:
                 waiting = self._put_with_care(record)
             else:
-                self._room = room
-                live.writers += 1
-        if waiting is None and (waiting := self._put_on_disk(live, record, line)) is None:
-            return
+                live.left = left
+                try:
+                    live.write(line)
+                except (OSError, ValueError):
+                    waiting = self._put_with_care(record) if self._lock is lock else 0  # says once more what is wrong
+                else:
+                    if self._lock is lock:  # else a signal handler has forked: this is the child, it is the parent's
+                        self._room = room
+                        self._accepted += 1
+                        self._append(record)
+                    return
+        self._tell(waiting)
+
+    def _tell(self, waiting: int) -> None:
         self._say()
         if waiting:
             self._notice(waiting)
-
-    def _put_on_disk(self, live: Segment, record: bytes, line: bytes) -> int | None:
-        """Write a record that memory has room for, and accept it.
-
-        Returns:
-            None if there is nothing to say; else as `_put_with_care`.
-        """
-        try:
-            live.write(line)
-        except BaseException as error:  # noqa: BLE001  # Ctrl-C, too, must not leave a writer behind
-            return self._put_elsewhere(live, record, line, error)
-        with self._lock:
-            live.end_write(line)
-            if not live.is_left:
-                live.waiting.append(record)
-            elif self._is_ended:
-                live.unread += 1
-            else:  # a signal handler has forked meanwhile: this is the child, and the record is the parent's
-                return None
-            self._accepted += 1
-            if self._accepted < self._pause_at and live.size <= self._segment_bytes:
-                return None
-            return self._waiting_to_notice()
-
-    def _put_elsewhere(self, failed: Segment, record: bytes, line: bytes, failure: BaseException) -> int:
-        """Accept a record that could not be written; nothing more is written to the segment that failed."""
-        with self._lock:
-            failed.give_up_write(line)
-            self._room += len(record)
-            if not isinstance(failure, OSError):
-                raise failure
-            assert self._spool is not None
-            self._spool.report(failure)
-            if failed is self._live:
-                self._make_live(Segment())
-            elif not (failed.owed or failed.writers or failed.is_left):
-                self._clear(failed)
-            return self._put_with_care(record)
 
     def _put_with_care(self, record: bytes) -> int:
         """Accept a record where there is more to it than one more for a live segment that has room.
@@ -181,8 +160,11 @@ class Buffer:
         """
         if self._is_closed:
             raise EventError("closed", "the client is closed")
+        lock = self._lock
         has_room = len(record) <= self._room and self._accepted < self._full_at
         live = self._written_with_care(record, has_room=has_room)
+        if self._lock is not lock:
+            return 0
         if has_room and not live.unread:
             live.waiting.append(record)
             self._room -= len(record)
@@ -195,17 +177,13 @@ class Buffer:
     def _written_with_care(self, record: bytes, *, has_room: bool) -> Segment:
         """The live segment, or a new one, with the record written to it if it is on disk."""
         live = self._live
-        if live.is_durable and (self._is_full(live, has_room=has_room) or not self._try_to_write(live, record)):
+        if live.is_durable and (live.is_full or not self._try_to_write(live, record)):
             live = self._next_live(record)
         if not has_room and not live.is_durable:
             live = self._next_live(record)
             if not live.is_durable:
                 raise EventError("buffer_full", "the buffer is full: max_buffer_events or max_buffer_bytes is reached")
         return live
-
-    def _is_full(self, live: Segment, *, has_room: bool) -> bool:
-        """Whether a segment takes no further record; those on disk only do not mix with those just being written."""
-        return live.size > self._segment_bytes or (not has_room and live.writers > 0 and not live.unread)
 
     def _waiting_to_notice(self) -> int:
         waiting = self._accepted - self._taken
@@ -218,7 +196,7 @@ class Buffer:
     def _set_pause(self) -> None:
         """When the next record needs care: at once, if it is not just appended to the live segment."""
         live = self._live
-        is_simple = live.is_durable == self._is_write_ahead and not (live.unread or live.size > self._segment_bytes > 0)
+        is_simple = live.is_durable == self._is_write_ahead and not live.unread
         self._pause_at = min(self._notice_at - 1, self._full_at) if is_simple else 0
 
     def _try_to_write(self, segment: Segment, record: bytes) -> bool:
@@ -242,8 +220,9 @@ class Buffer:
     def _make_live(self, segment: Segment) -> Segment:
         before, self._live = self._live, segment
         self._append = segment.waiting.append
-        if self._segments and self._segments[-1] is before and not (before.owed or before.writers):
+        if self._segments and self._segments[-1] is before and not (before.owed or before.is_busy):
             self._segments.pop().remove()
+        before.seal()
         self._segments.append(segment)
         self._set_pause()
         return segment
@@ -386,7 +365,7 @@ class Buffer:
     def _note_settled(self, segment: Segment, count: int) -> None:
         if segment is not self._adopted:
             self._ledger.settled += count
-        if not (segment.owed or segment.writers):
+        if not (segment.owed or segment.is_busy):
             self._clear(segment)
 
     def _clear(self, segment: Segment) -> None:

@@ -18,7 +18,7 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from . import _ids
+from . import _ids, _window
 from ._segment import FORMAT, SUFFIX, Segment, count_records
 
 logger = logging.getLogger("analytics_sdk")
@@ -127,12 +127,12 @@ class Spool:
     def _new_segment(self) -> Segment:
         while True:
             path = self._directory / f"{_ids.session_id(time.time_ns())}{self._ending}"
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink:  # else somebody adopted and removed it before it was locked
                     _write_format(fd)
-                    return Segment(path, fd)
+                    return Segment(path, fd, limit=self.segment_bytes, is_mappable=_window.is_mappable(fd))
             except BlockingIOError:
                 pass  # just being adopted, as empty as it is
             except OSError:

@@ -1,0 +1,117 @@
+"""The end of a file, mapped into memory: what is stored there is the operating system's at once, without a system call.
+
+A store into mapped memory cannot fail: where the kernel has no page for it (the disk is full, has failed, or somebody
+has cut the file), it ends the process with SIGBUS. So pages are made by a write of zeros, which takes room on the disk
+or returns an error as any write does; and then the kernel is asked for them: MADV_POPULATE_WRITE returns an error where
+a store would raise the signal. What it says holds until the page has been written back to the disk and the disk fails
+then, so it is believed for `TRUSTED` only.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import mmap
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+SIZE: Final = 256 * 1024  # bytes of a window; of memory, only the pages that are written
+TRUSTED: Final = 0.0001  # seconds
+
+_ZEROS: Final = bytes(32 * 1024)  # that are written at once: larger pieces cost less a page, and longer a call
+_MADV_POPULATE_WRITE: Final = 23  # madvise(2), Linux 5.14
+# Those that take room for a page when it is made writable, so that the kernel's answer means what it says, and that
+# answer without asking another machine or process.
+_FILE_SYSTEMS: Final = frozenset({"ext4", "xfs", "tmpfs"})
+
+
+class Window:
+    """The end of a file, from the page on which the next line begins.
+
+    The position is the map's own: to store a line and to move on is one step, in which no other thread and no signal
+    handler comes between.
+
+    Args:
+        fd: The file; it is made longer, by zeros.
+        start: Where the next line begins.
+        end: Where the window ends.
+
+    Attributes:
+        write: Stores a line at the position; raises ValueError if it does not fit, or the window is closed.
+
+    Raises:
+        OSError: The file cannot be made longer or mapped.
+    """
+
+    __slots__ = ("_base", "_fd", "_map", "_ready", "write")
+
+    def __init__(self, fd: int, start: int, end: int) -> None:
+        self._fd = fd
+        self._base = start - start % mmap.ALLOCATIONGRANULARITY
+        self._ready = start - self._base  # up to where there are pages
+        os.ftruncate(fd, end)
+        self._map = mmap.mmap(fd, end - self._base, offset=self._base)
+        self._map.seek(self._ready)
+        self._map.madvise(mmap.MADV_RANDOM)  # the kernel makes no pages but those that are asked for
+        self.write = self._map.write
+
+    @property
+    def position(self) -> int:
+        """Where in the file the next line begins."""
+        return self._base + self._map.tell()
+
+    def look(self, length: int) -> int:
+        """See to it that the next bytes can be stored.
+
+        Returns:
+            How many can: so many or more; 0 if the window ends before.
+
+        Raises:
+            OSError: A store would end the process.
+        """
+        here = self._map.tell()
+        if here + length > len(self._map):
+            return 0
+        while here + length > self._ready:
+            self._make_ready()
+        first = here - here % mmap.PAGESIZE
+        self._map.madvise(_MADV_POPULATE_WRITE, first, self._ready - first)
+        return self._ready - here
+
+    def _make_ready(self) -> None:
+        length = len(_ZEROS) - self._ready % len(_ZEROS)
+        zeros = _ZEROS[: min(length, len(self._map) - self._ready)]
+        if os.pwrite(self._fd, zeros, self._base + self._ready) != len(zeros):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._ready += len(zeros)
+
+    def close(self) -> None:
+        """Let go of the memory; the file stays as long as it is."""
+        self._map.close()
+
+
+def is_mappable(fd: int) -> bool:
+    """Whether a file is on a file system that windows are made for, as the kernel tells in /proc (proc(5))."""
+    if sys.platform != "linux":
+        return False
+    try:
+        return _kind(os.fstat(fd).st_dev) in _FILE_SYSTEMS
+    except OSError:
+        return False
+
+
+@functools.cache
+def _kind(device: int) -> str:
+    return kind_of(device, Path("/proc/self/mountinfo").read_text(errors="replace"))
+
+
+def kind_of(device: int, mountinfo: str) -> str:
+    """The kind of file system of a device's number, or "" if that does not tell."""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    for line in mountinfo.splitlines():
+        fields, _, rest = line.partition(" - ")
+        if rest and fields.split()[2:3] == [number]:
+            return rest.split()[0]
+    return ""
