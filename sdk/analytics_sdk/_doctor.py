@@ -28,7 +28,7 @@ from ._diagnosis import Answer, Reply, Trouble, TroubleKind
 from ._finding import Finding, cleaned
 from ._segment import FORMAT, SUFFIX, count_records
 from ._settings_diagnosis import Settings
-from ._spool import ending_for
+from ._spool import bytes_of, ending_for
 from ._spool_diagnosis import SegmentCount, SpoolFacts
 from ._transport import new_http_client, new_http_transport, proxy_for
 
@@ -256,7 +256,7 @@ def _count_segments(directory: Path, url: str) -> SegmentCount:
     count = SegmentCount()
     for path in directory.glob(f"*{SUFFIX}"):
         try:
-            count.used_bytes += path.stat().st_size
+            count.used_bytes += bytes_of(path.stat())
             records = _records_of_the_dead(path)
         except OSError as error:
             count.unreadable += error.errno != errno.ENOENT  # delivered and removed meanwhile

@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT: Final = b"analytics-spool 1\n"
+EMPTIED: Final = b"\0" + FORMAT[1:]  # while its owner makes a segment empty, see `Window.clear()`
 SUFFIX: Final = ".spool"
 
 _CHUNK: Final = 1024 * 1024  # bytes that are read at once
 _LINE_EXTRA: Final = 10  # bytes of a line beside the record
 _FEW: Final = 8 * 1024  # bytes that are not worth a window
+_MANY: Final = 512 * 1024  # bytes of a window that are not kept when all is settled
 
 
 class Segment:
@@ -129,12 +131,16 @@ class Segment:
         if self._is_ready(length):
             return
         self.seal()
-        if self._is_mappable and self._size - len(FORMAT) >= _FEW and self._open_window() and self._is_ready(length):
+        if self._is_worth_a_window and self._open_window() and self._is_ready(length):
             return
         self.seal()
         room = self.limit - self._size
         few = len(FORMAT) + _FEW - self._size
         self.left = max(length, min(few, room) if self._is_mappable and few > 0 else room)
+
+    @property
+    def _is_worth_a_window(self) -> bool:
+        return self._is_mappable and len(FORMAT) + _FEW <= self._size <= self.limit - _FEW
 
     def _is_ready(self, length: int) -> bool:
         """Whether the window takes so many bytes; it is given up for good if the kernel says that it does not."""
@@ -149,11 +155,8 @@ class Segment:
         return self.left > 0
 
     def _open_window(self) -> bool:
-        end = min(self._size + _window.SIZE, self.limit)
-        if end - self._size < _FEW:
-            return False
         try:
-            window = Window(self._fd, self._size, end)
+            window = Window(self._fd, self._size, self.limit)
         except (OSError, ValueError):  # ValueError: somebody has cut the file in this very moment
             self._is_mappable = False
             self._cut()
@@ -241,12 +244,25 @@ class Segment:
         """
         self.left, self.is_busy = 0, True
         try:
-            if self._window is not None:
-                self._close_window()
-            os.ftruncate(self._fd, len(FORMAT))
-            self._size = self._offset = len(FORMAT)
+            if not self._is_cleared():
+                if self._window is not None:
+                    self._close_window()
+                os.ftruncate(self._fd, len(FORMAT))
+                self._size = len(FORMAT)
+            self._offset = len(FORMAT)
         finally:
             self.is_busy = False
+
+    def _is_cleared(self) -> bool:
+        """Whether the window has made zeros of all records, so that the pages and the room that it has can be kept."""
+        if self._window is None or self.size > _MANY:
+            return False
+        try:
+            self._window.clear(len(FORMAT))
+        except OSError:
+            self._is_mappable = False
+            return False
+        return True
 
     def sync(self) -> None:
         """Have the disk itself take what was written; until then a power cut can lose it."""
@@ -315,7 +331,7 @@ def count_records(fd: int) -> int:
         OSError: It cannot be read.
     """
     head = os.pread(fd, len(FORMAT), 0)
-    if head != FORMAT and (_is_another_version(head) or not _has_intact_line(fd)):
+    if head != FORMAT and (head == EMPTIED or _is_another_version(head) or not _has_intact_line(fd)):
         return 0
     lines, is_torn = 0, False
     for chunk in _chunks(fd, len(FORMAT)):

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from . import _ids, _window
-from ._segment import FORMAT, SUFFIX, Segment, count_records
+from ._segment import EMPTIED, FORMAT, SUFFIX, Segment, count_records
 
 logger = logging.getLogger("analytics_sdk")
 
@@ -164,9 +164,14 @@ def bytes_in(directory: Path) -> int:
 
 def _size_of(entry: os.DirEntry[str]) -> int:
     try:
-        return entry.stat().st_size
+        return bytes_of(entry.stat())
     except FileNotFoundError:  # delivered and removed meanwhile
         return 0
+
+
+def bytes_of(status: os.stat_result) -> int:
+    """How many bytes of the disk a segment takes: of one with a window (`_window`) less than it is long."""
+    return min(status.st_size, status.st_blocks * 512)
 
 
 def _adopted(path: Path) -> Segment | None:
@@ -183,7 +188,8 @@ def _adopted(path: Path) -> Segment | None:
             return None
         records = count_records(fd)
         if not records:
-            if FORMAT.startswith(os.pread(fd, len(FORMAT), 0)):  # and not a format that another version of us will know
+            head = os.pread(fd, len(FORMAT), 0)
+            if FORMAT.startswith(head) or head == EMPTIED:  # and not a format that another version of us will know
                 path.unlink()
             return None
         kept = True

@@ -1,4 +1,4 @@
-"""The end of a file, mapped into memory: what is stored there is the operating system's at once, without a system call.
+"""A file mapped into memory: what is stored there is the operating system's at once, without a system call.
 
 A store into mapped memory cannot fail: where the kernel has no page for it (the disk is full, has failed, or somebody
 has cut the file), it ends the process with SIGBUS. So pages are made by a write of zeros, which takes room on the disk
@@ -17,10 +17,9 @@ import sys
 from pathlib import Path
 from typing import Final
 
-SIZE: Final = 256 * 1024  # bytes of a window; of memory, only the pages that are written
 TRUSTED: Final = 0.0001  # seconds
 
-_ZEROS: Final = bytes(32 * 1024)  # that are written at once: larger pieces cost less a page, and longer a call
+_ZEROS: Final = bytes(16 * 1024)  # that are written at once: larger pieces cost less a page, and longer a call
 _MADV_POPULATE_WRITE: Final = 23  # madvise(2), Linux 5.14
 # Those that take room for a page when it is made writable, so that the kernel's answer means what it says, and that
 # answer without asking another machine or process.
@@ -28,39 +27,39 @@ _FILE_SYSTEMS: Final = frozenset({"ext4", "xfs", "tmpfs"})
 
 
 class Window:
-    """The end of a file, from the page on which the next line begins.
+    """A file in memory, with a position.
 
     The position is the map's own: to store a line and to move on is one step, in which no other thread and no signal
     handler comes between.
 
     Args:
-        fd: The file; it is made longer, by zeros.
+        fd: The file; it is made longer, by zeros that take no room on the disk yet.
         start: Where the next line begins.
-        end: Where the window ends.
+        end: How long the file is made.
 
     Attributes:
         write: Stores a line at the position; raises ValueError if it does not fit, or the window is closed.
 
     Raises:
-        OSError: The file cannot be made longer or mapped.
+        OSError: The file cannot be made longer, or not be mapped.
+        ValueError: Somebody cuts the file meanwhile.
     """
 
-    __slots__ = ("_base", "_fd", "_map", "_ready", "write")
+    __slots__ = ("_fd", "_map", "_ready", "write")
 
     def __init__(self, fd: int, start: int, end: int) -> None:
         self._fd = fd
-        self._base = start - start % mmap.ALLOCATIONGRANULARITY
-        self._ready = start - self._base  # up to where there are pages
+        self._ready = start  # up to where there are pages
         os.ftruncate(fd, end)
-        self._map = mmap.mmap(fd, end - self._base, offset=self._base)
-        self._map.seek(self._ready)
+        self._map = mmap.mmap(fd, end)
+        self._map.seek(start)
         self._map.madvise(mmap.MADV_RANDOM)  # the kernel makes no pages but those that are asked for
         self.write = self._map.write
 
     @property
     def position(self) -> int:
-        """Where in the file the next line begins."""
-        return self._base + self._map.tell()
+        """Where the next line begins."""
+        return self._map.tell()
 
     def look(self, length: int) -> int:
         """See to it that the next bytes can be stored.
@@ -76,16 +75,38 @@ class Window:
             return 0
         while here + length > self._ready:
             self._make_ready()
-        first = here - here % mmap.PAGESIZE
-        self._map.madvise(_MADV_POPULATE_WRITE, first, self._ready - first)
-        return self._ready - here
+        end = min(self._ready, here + max(length, len(_ZEROS)))
+        self._ask_for(here, end)
+        return end - here
 
     def _make_ready(self) -> None:
         length = len(_ZEROS) - self._ready % len(_ZEROS)
         zeros = _ZEROS[: min(length, len(self._map) - self._ready)]
-        if os.pwrite(self._fd, zeros, self._base + self._ready) != len(zeros):
+        if os.pwrite(self._fd, zeros, self._ready) != len(zeros):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._ready += len(zeros)
+
+    def _ask_for(self, start: int, end: int) -> None:
+        first = start - start % mmap.PAGESIZE
+        self._map.madvise(_MADV_POPULATE_WRITE, first, end - first)
+
+    def clear(self, start: int) -> None:
+        """Make zeros of all that was written from a place on, where the next line begins then; the pages stay.
+
+        While that goes on, the first byte of the file is a zero: whoever finds it so knows that nothing of the rest is
+        of use any more, and that the end did not come between two lines.
+
+        Raises:
+            OSError: A store would end the process.
+        """
+        end = self._map.tell()
+        self._ask_for(0, end)
+        first, self._map[:1] = self._map[:1], b"\0"
+        for place in range(start, end, len(_ZEROS)):
+            length = min(len(_ZEROS), end - place)
+            self._map[place : place + length] = _ZEROS[:length]
+        self._map.seek(start)
+        self._map[:1] = first
 
     def close(self) -> None:
         """Let go of the memory; the file stays as long as it is."""
