@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from . import _diagnosis, _settings_diagnosis, _spool_diagnosis
+from . import _diagnosis, _file_system, _settings_diagnosis, _spool_diagnosis
 from ._config import Config
 from ._diagnosis import Answer, Reply, Trouble, TroubleKind
 from ._finding import Finding, cleaned
@@ -201,7 +201,7 @@ def look_at_spool(directory: Path, url: str) -> SpoolFacts:
                 directory=str(directory),
                 exists=exists,
                 keeps_locks=keeps_locks,
-                file_system=_file_system(directory),
+                file_system=_file_system.kind_of(directory),
                 free_bytes=disk.f_bavail * disk.f_frsize,
                 segments=_count_segments(directory, url),
             )
@@ -283,14 +283,6 @@ def _records_of_the_dead(path: Path) -> int | None:
         return count_records(fd)
     finally:
         os.close(fd)
-
-
-def _file_system(directory: Path) -> str:
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
-    except OSError:
-        return ""
-    return _spool_diagnosis.file_system_of(str(directory.resolve()), mounts)
 
 
 # The process

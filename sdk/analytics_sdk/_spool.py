@@ -18,13 +18,16 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from . import _ids, _window
+from . import _file_system, _ids
 from ._segment import EMPTIED, FORMAT, SUFFIX, Segment, count_records
 
 logger = logging.getLogger("analytics_sdk")
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 _RETRY_AFTER: Final = 15.0  # seconds between two tries on a disk that is full or read-only
+# Those that take room for a page when it is made writable, so that the kernel's answer to a window (`_window`) means
+# what it says, and that answer without asking another machine or process.
+_MAPPABLE: Final = frozenset({"ext4", "xfs", "tmpfs"})
 
 
 class Spool:
@@ -41,6 +44,7 @@ class Spool:
         self._ending = ending_for(url)
         self._max_bytes = max_bytes
         self.segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // 4))
+        self._is_mappable: bool | None = None
         self._retry_at = 0.0  # on the clock of time.monotonic()
         self._is_away = False
         self._unsaid: deque[tuple[int, str, tuple[object, ...]]] = deque()
@@ -132,7 +136,7 @@ class Spool:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink:  # else somebody adopted and removed it before it was locked
                     _write_format(fd)
-                    return Segment(path, fd, limit=self.segment_bytes, is_mappable=_window.is_mappable(fd))
+                    return Segment(path, fd, limit=self.segment_bytes, is_mappable=self._has_windows())
             except BlockingIOError:
                 pass  # just being adopted, as empty as it is
             except OSError:
@@ -140,6 +144,11 @@ class Spool:
                 path.unlink(missing_ok=True)
                 raise
             os.close(fd)
+
+    def _has_windows(self) -> bool:
+        if self._is_mappable is None:
+            self._is_mappable = _file_system.kind_of(self._directory) in _MAPPABLE
+        return self._is_mappable
 
 
 def _write_format(fd: int) -> None:

@@ -10,20 +10,14 @@ then, so it is believed for `TRUSTED` only.
 from __future__ import annotations
 
 import errno
-import functools
 import mmap
 import os
-import sys
-from pathlib import Path
 from typing import Final
 
 TRUSTED: Final = 0.0001  # seconds
 
 _ZEROS: Final = bytes(16 * 1024)  # that are written at once: larger pieces cost less a page, and longer a call
 _MADV_POPULATE_WRITE: Final = 23  # madvise(2), Linux 5.14
-# Those that take room for a page when it is made writable, so that the kernel's answer means what it says, and that
-# answer without asking another machine or process.
-_FILE_SYSTEMS: Final = frozenset({"ext4", "xfs", "tmpfs"})
 
 
 class Window:
@@ -111,28 +105,3 @@ class Window:
     def close(self) -> None:
         """Let go of the memory; the file stays as long as it is."""
         self._map.close()
-
-
-def is_mappable(fd: int) -> bool:
-    """Whether a file is on a file system that windows are made for, as the kernel tells in /proc (proc(5))."""
-    if sys.platform != "linux":
-        return False
-    try:
-        return _kind(os.fstat(fd).st_dev) in _FILE_SYSTEMS
-    except OSError:
-        return False
-
-
-@functools.cache
-def _kind(device: int) -> str:
-    return kind_of(device, Path("/proc/self/mountinfo").read_text(errors="replace"))
-
-
-def kind_of(device: int, mountinfo: str) -> str:
-    """The kind of file system of a device's number, or "" if that does not tell."""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        if rest and fields.split()[2:3] == [number]:
-            return rest.split()[0]
-    return ""
