@@ -124,7 +124,7 @@ class Spool:
             return []
 
     def _make_sure_of_room(self, size: int) -> None:
-        used = bytes_in(self._directory)
+        used = bytes_in(self._directory, has_windows=self._has_windows())
         if used + max(size, self.segment_bytes) > self._max_bytes:
             raise OSError(None, f"its {used} bytes leave no room below max_spool_bytes={self._max_bytes}")
 
@@ -161,21 +161,26 @@ def ending_for(url: str) -> str:
     return f"-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}{SUFFIX}"
 
 
-def bytes_in(directory: Path) -> int:
+def bytes_in(directory: Path, *, has_windows: bool) -> int:
     """How many bytes the segments in a directory have, whomever they are for.
+
+    Args:
+        directory: A spool's.
+        has_windows: Whether they may be longer than what they take. Other file systems may tell late what that is.
 
     Raises:
         OSError: It cannot be read.
     """
     with os.scandir(directory) as entries:
-        return sum(_size_of(entry) for entry in entries if entry.name.endswith(SUFFIX))
+        found = [status for entry in entries if entry.name.endswith(SUFFIX) and (status := _status_of(entry))]
+    return sum(bytes_of(status) if has_windows else status.st_size for status in found)
 
 
-def _size_of(entry: os.DirEntry[str]) -> int:
+def _status_of(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
-        return bytes_of(entry.stat())
+        return entry.stat()
     except FileNotFoundError:  # delivered and removed meanwhile
-        return 0
+        return None
 
 
 def bytes_of(status: os.stat_result) -> int:
