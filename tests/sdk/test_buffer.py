@@ -50,12 +50,12 @@ def test_what_is_refused_is_not_part_of_the_sum(buffer: Make) -> None:
     assert (made.stats().refused, made.stats().accepted) == ({"invalid": 2}, 0)
 
 
-def test_damage_is_told(buffer: Make, folder: Path) -> None:
+def test_damage_is_told(buffer: Make, spool_folder: Path) -> None:
     """Records that cannot be read back are counted as damaged, and whoever asked is told how many."""
     told: list[int] = []
     made = buffer("overflow", records=2, damaged=told.append)
     put(made, 10)
-    (path,) = folder.iterdir()
+    (path,) = spool_folder.iterdir()
     path.write_bytes(path.read_bytes().rstrip(b"\0")[:-150])
     assert deliver_all(made) == list(range(8))
     assert (made.stats().dropped, sum(told)) == ({"damaged": 2}, 2)
@@ -65,14 +65,14 @@ def test_damage_is_told(buffer: Make, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["always", "overflow"])
-def test_with_a_spool_the_end_loses_nothing(buffer: Make, folder: Path, mode: str) -> None:
+def test_with_a_spool_the_end_loses_nothing(buffer: Make, spool_folder: Path, mode: str) -> None:
     """What waits and what is in hand stays on disk, and counts as spooled."""
     made = buffer(mode)
     put(made, 10)
     made.take(3, 10**6)
     assert made.end() == {}
     assert (made.stats().pending, made.stats().spooled) == (0, 10)
-    assert keys_on_disk(folder) == {("event", number) for number in range(10)}
+    assert keys_on_disk(spool_folder) == {("event", number) for number in range(10)}
 
 
 def test_without_a_spool_the_end_says_what_is_lost(buffer: Make) -> None:
@@ -87,13 +87,13 @@ def test_without_a_spool_the_end_says_what_is_lost(buffer: Make) -> None:
     assert made.end() == {}
 
 
-def test_a_full_disk_at_the_end_takes_what_fits(buffer: Make, folder: Path) -> None:
+def test_a_full_disk_at_the_end_takes_what_fits(buffer: Make, spool_folder: Path) -> None:
     """Of what the end leaves over the disk takes what it has room for, and exactly the rest is told as lost."""
     made = buffer("overflow")
     put(made, 20)
     with disk_with_room_for(1000):
         lost = made.end()
-    assert lost["exit"] == 20 - len(keys_on_disk(folder)) == 11
+    assert lost["exit"] == 20 - len(keys_on_disk(spool_folder)) == 11
     assert (made.stats().spooled, made.stats().dropped) == (9, {"exit": 11})
 
 
@@ -139,15 +139,15 @@ def test_own_and_adopted_records_take_turns(buffer: Make) -> None:
 
 
 @pytest.mark.parametrize("mode", ["always", "overflow"])
-def test_the_end_writes_what_was_removed_once_more(buffer: Make, folder: Path, mode: str) -> None:
+def test_the_end_writes_what_was_removed_once_more(buffer: Make, spool_folder: Path, mode: str) -> None:
     """Records whose file was removed are written to a new one at the end, in hand or not, in memory or not."""
     made = buffer(mode, records=10)
     put(made, 20)
     made.take(3, 10**6)
-    shutil.rmtree(folder)
+    shutil.rmtree(spool_folder)
     assert made.end() == {}
     assert (made.stats().pending, made.stats().spooled) == (0, 20)
-    assert keys_on_disk(folder) == {("event", number) for number in range(20)}
+    assert keys_on_disk(spool_folder) == {("event", number) for number in range(20)}
 
 
 # Others

@@ -73,33 +73,33 @@ def test_whom_it_tells_of_records(buffer: Make) -> None:
 # Overflow
 
 
-def test_memory_first_then_the_disk(buffer: Make, folder: Path) -> None:
+def test_memory_first_then_the_disk(buffer: Make, spool_folder: Path) -> None:
     """With overflow nothing touches the disk while memory has room; what comes then is on disk only, in order."""
     made = buffer("overflow", records=10)
     put(made, 10)
-    assert not folder.exists()
+    assert not spool_folder.exists()
     put(made, 20, 10)
     assert (made.stats().pending, made.stats().spooled) == (10, 20)
-    assert keys_on_disk(folder) == {("event", number) for number in range(10, 30)}
+    assert keys_on_disk(spool_folder) == {("event", number) for number in range(10, 30)}
     assert deliver_all(made) == list(range(30))
 
 
-def test_after_an_overflow_memory_is_used_again(buffer: Make, folder: Path) -> None:
+def test_after_an_overflow_memory_is_used_again(buffer: Make, spool_folder: Path) -> None:
     """Once the disk is read empty its files are gone, and new records are in memory again."""
     made = buffer("overflow", records=10)
     put(made, 30)
     deliver_all(made)
     put(made, 5)
     assert (made.stats().pending, made.stats().spooled) == (5, 0)
-    assert list(folder.iterdir()) == []
+    assert list(spool_folder.iterdir()) == []
 
 
-def test_a_full_disk_and_a_full_memory_refuse(buffer: Make, folder: Path) -> None:
+def test_a_full_disk_and_a_full_memory_refuse(buffer: Make, spool_folder: Path) -> None:
     """With no room in memory or on disk a record is refused; what was accepted is delivered, and then there is room."""
     made = buffer("overflow", records=10, most=2000)
     accepted = put(made, 1000)
     assert 20 < accepted < 30
-    assert sum(path.stat().st_size for path in folder.iterdir()) <= 2000
+    assert sum(path.stat().st_size for path in spool_folder.iterdir()) <= 2000
     assert deliver_all(made) == list(range(accepted))
     assert put(made, 10, accepted) == 10
 
@@ -118,7 +118,7 @@ def test_order_is_kept_when_overflow_comes_and_goes(buffer: Make) -> None:
 
 
 def test_it_goes_on_in_memory_and_comes_back(
-    buffer: Make, folder: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    buffer: Make, spool_folder: Path, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A full disk costs nothing but its protection: one warning when it begins, one line when it is over."""
     caplog.set_level(logging.INFO, "analytics_sdk")
@@ -136,30 +136,30 @@ def test_it_goes_on_in_memory_and_comes_back(
     put(made, 5, 425)
     made.tend()
     assert levels(caplog) == ["WARNING", "INFO"]
-    assert {("event", number) for number in (*range(5), *range(425, 430))} <= keys_on_disk(folder)
+    assert {("event", number) for number in (*range(5), *range(425, 430))} <= keys_on_disk(spool_folder)
     assert deliver_all(made) == list(range(430))
 
 
-def test_a_spool_that_was_removed_is_made_again(buffer: Make, folder: Path) -> None:
+def test_a_spool_that_was_removed_is_made_again(buffer: Make, spool_folder: Path) -> None:
     """After an rm -rf the records that were there are sent from memory, and the next ones are on disk again."""
     made = buffer("always")
     put(made, 5)
-    shutil.rmtree(folder)
+    shutil.rmtree(spool_folder)
     put(made, 5, 5)
     made.tend()
     put(made, 5, 10)
-    assert keys_on_disk(folder) == {("event", number) for number in range(10, 15)}
+    assert keys_on_disk(spool_folder) == {("event", number) for number in range(10, 15)}
     assert deliver_all(made) == list(range(15))
 
 
 # Others
 
 
-def test_beginning_anew_leaves_all_to_the_parent(buffer: Make, folder: Path) -> None:
+def test_beginning_anew_leaves_all_to_the_parent(buffer: Make, spool_folder: Path) -> None:
     """In a forked child nothing is accepted yet, and what the parent has on disk stays as it is."""
     made = buffer("always")
     put(made, 5)
-    before = {path: path.read_bytes() for path in folder.iterdir()}
+    before = {path: path.read_bytes() for path in spool_folder.iterdir()}
     made.reset()
     assert (made.stats().accepted, made.stats().pending, made.take(10, 10**6)) == (0, 0, None)
     put(made, 5, 5)

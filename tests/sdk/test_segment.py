@@ -322,6 +322,7 @@ def test_a_child_leaves_the_window_to_its_parent(tmp_path: Path) -> None:
     assert read_all(segment) == ([*RECORDS, RECORDS[0]], 0)
 
 
+@pytest.mark.usefixtures("windows")
 def test_a_few_records_are_written_and_many_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A window is made once a segment holds 8 KiB, on file systems that it works on; not on others."""
     monkeypatch.setattr(_segment, "_FEW", 8 * 1024)

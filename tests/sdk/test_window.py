@@ -17,6 +17,7 @@ from analytics_sdk._window import Window
 from tests.sdk.world import disk_with_room_for
 
 END = 256 * 1024
+pytestmark = pytest.mark.usefixtures("windows")
 
 
 @pytest.fixture
