@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from analytics_sdk import _window
 from analytics_sdk._window import Window
 from tests.sdk.world import disk_with_room_for
 
@@ -154,6 +156,27 @@ def test_cleared_it_begins_anew(fd: int, path: Path) -> None:
     assert window.look(40_000) >= 4
     window.write(b"one\n")
     assert path.read_bytes().rstrip(b"\0") == b"head\none\n"
+    window.close()
+
+
+class Fatal(bytes):
+    """Zeros that end whoever takes them."""
+
+    def __getitem__(self, _: object) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_the_first_byte_tells_of_an_end_in_the_midst_of_clearing(
+    fd: int, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as there are zeros for a part of the lines only, the file begins with a zero."""
+    window = Window(fd, 5, END)
+    window.look(40_000)
+    window.write(b"x" * 40_000)
+    monkeypatch.setattr(_window, "_ZEROS", Fatal(100))
+    with pytest.raises(KeyboardInterrupt):
+        window.clear(5)
+    assert path.read_bytes().startswith(b"\0ead\nx")
     window.close()
 
 
