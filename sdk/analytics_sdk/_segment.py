@@ -38,7 +38,6 @@ SUFFIX: Final = ".spool"
 _CHUNK: Final = 1024 * 1024  # bytes that are read at once
 _LINE_EXTRA: Final = 10  # bytes of a line beside the record
 _FEW: Final = 8 * 1024  # bytes that are not worth a window
-_MANY: Final = 512 * 1024  # bytes of a window that are not kept when all is settled
 
 
 class Segment:
@@ -255,7 +254,7 @@ class Segment:
 
     def _is_cleared(self) -> bool:
         """Whether the window has made zeros of all records, so that the pages and the room that it has can be kept."""
-        if self._window is None or self.size > _MANY:
+        if self._window is None or self.size > _window.HELD:
             return False
         try:
             self._window.clear(len(FORMAT))

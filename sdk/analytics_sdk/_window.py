@@ -15,6 +15,7 @@ import os
 from typing import Final
 
 TRUSTED: Final = 0.0001  # seconds
+HELD: Final = 512 * 1024  # bytes of memory, about, that a window has at most, however much of the file it passes
 
 _ZEROS: Final = bytes(16 * 1024)  # that are written at once: larger pieces cost less a page, and longer a call
 _MADV_POPULATE_WRITE: Final = 23  # madvise(2), Linux 5.14
@@ -39,10 +40,11 @@ class Window:
         ValueError: Somebody cuts the file meanwhile.
     """
 
-    __slots__ = ("_fd", "_map", "_ready", "write")
+    __slots__ = ("_fd", "_held", "_map", "_ready", "write")
 
     def __init__(self, fd: int, start: int, end: int) -> None:
         self._fd = fd
+        self._held = start - start % mmap.PAGESIZE  # from where on pages are in memory for us
         self._ready = start  # up to where there are pages
         os.ftruncate(fd, end)
         self._map = mmap.mmap(fd, end)
@@ -67,6 +69,8 @@ class Window:
         here = self._map.tell()
         if here + length > len(self._map):
             return 0
+        if here - self._held > HELD:
+            self._let_go(here - here % mmap.PAGESIZE)
         while here + length > self._ready:
             self._make_ready()
         end = min(self._ready, here + max(length, len(_ZEROS)))
@@ -79,6 +83,11 @@ class Window:
         if os.pwrite(self._fd, zeros, self._ready) != len(zeros):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self._ready += len(zeros)
+
+    def _let_go(self, end: int) -> None:
+        """Take pages that were passed out of our memory; the operating system has what is in them."""
+        self._map.madvise(mmap.MADV_DONTNEED, self._held, end - self._held)
+        self._held = end
 
     def _ask_for(self, start: int, end: int) -> None:
         first = start - start % mmap.PAGESIZE
@@ -101,6 +110,7 @@ class Window:
             self._map[place : place + length] = _ZEROS[:length]
         self._map.seek(start)
         self._map[:1] = first
+        self._held = 0
 
     def close(self) -> None:
         """Let go of the memory; the file stays as long as it is."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from analytics_sdk import _window
-from analytics_sdk._window import Window
+from analytics_sdk._window import HELD, Window
 from tests.sdk.world import disk_with_room_for
 
 END = 256 * 1024
@@ -156,6 +156,24 @@ def test_cleared_it_begins_anew(fd: int, path: Path) -> None:
     assert window.look(40_000) >= 4
     window.write(b"one\n")
     assert path.read_bytes().rstrip(b"\0") == b"head\none\n"
+    window.close()
+
+
+def shared_bytes() -> int:
+    """How much memory of this process is a file's."""
+    return int(Path("/proc/self/statm").read_text().split()[2]) * mmap.PAGESIZE
+
+
+def test_it_holds_little_memory(fd: int, path: Path) -> None:
+    """However much passes through a window, it holds no more than about half a megabyte, and all is in the file."""
+    window = Window(fd, 5, 8 << 20)
+    before = shared_bytes()
+    for number in range(7000):
+        line = b"%07d" % number + b"x" * 1000
+        assert window.look(len(line)) >= len(line)
+        window.write(line)
+        assert shared_bytes() - before < HELD + 200_000
+    assert path.read_bytes().rstrip(b"\0") == b"head\n" + b"".join(b"%07d" % n + b"x" * 1000 for n in range(7000))
     window.close()
 
 
