@@ -1,35 +1,27 @@
-"""Where records wait, in memory and on disk, and the account of what became of them.
-
-The queue is a row of segments; new records go to the last one, the live segment. One lock guards the queue and the
-account, so that the account balances at any moment. What is done under it is a matter of microseconds: records are
-written to disk outside of it, and only a file is made, emptied or removed under it.
-"""
+"""The account of every record: which wait (`_queue`), which are under way, and what became of the others."""
 
 from __future__ import annotations
 
 import contextlib
-import sys
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from ._batch import Batch
 from ._ledger import DropReason, Ledger, Stats
+from ._queue import Queue
 from ._segment import Segment, line_of
-from .exceptions import EventError
 
 if TYPE_CHECKING:
     from ._spool import Spool
 
-_NEVER: Final = sys.maxsize
-
 
 class Buffer:
-    """A bounded queue of encoded records.
+    """A bounded queue of encoded records, and the account of them.
 
     Attributes:
         put: Accepts a record; raises EventError if there is no room for it, or the buffer is closed.
+        is_ended: Whether what was left has been given away.
 
     Args:
         max_records: Most records in memory, waiting or being sent.
@@ -52,230 +44,42 @@ class Buffer:
         is_write_ahead: bool = True,
         damaged: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._max_records = max_records
-        self._max_bytes = max_bytes
-        self._full_batch = full_batch
-        self._notice = notice
+        self._queue = Queue(max_records, max_bytes, full_batch, notice, spool, is_write_ahead=is_write_ahead)
         self._damaged = damaged
-        self._spool = spool
-        self._is_write_ahead = is_write_ahead and spool is not None
-        self._segment_bytes = spool.segment_bytes if spool else 0
-        self._segments: deque[Segment] = deque()
-        self._live = Segment()
         self._adopted: Segment | None = None
-        self._is_closed = False
-        self.put: Callable[[bytes], None] = self._put_ahead if self._is_write_ahead else self._put_in_memory
-        self.reset()
+        self.put: Callable[[bytes], None] = self._queue.put
+        self._begin()
+
+    def _begin(self) -> None:
+        self._ledger = Ledger()
+        self._in_hand: list[Batch] = []
+        self._adopted = None
+        self.is_ended = False
 
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
-        for segment in (self._live, *self._all_segments()):
-            segment.leave_at_fork()
-        # Reentrant: a signal handler or a finalizer may track in the midst of a track() of the same thread.
-        self._lock = threading.RLock()
-        self._ledger = Ledger()
-        self._accepted = 0
-        self._segments = deque()
-        self._adopted = None
-        self._live = self._first_segment()
-        self._append = self._live.waiting.append
-        self._in_hand: list[Batch] = []
-        self._room = -_NEVER if self._is_closed else self._max_bytes
-        self._taken = 0  # of those accepted here, how many have left the queue
-        # How many will have been accepted: when somebody must be told, when memory is full, when either is the case.
-        self._notice_at = 1
-        self._full_at = self._max_records
-        self._pause_at = 0
-        self._is_ended = False
-
-    def _first_segment(self) -> Segment:
-        """One in memory; or one that is full, so that the first record makes the first file."""
-        segment = Segment()
-        if self._is_write_ahead and not self._is_closed:
-            segment.is_durable, segment.size = True, _NEVER
-        else:
-            self._segments.append(segment)
-        return segment
+        if self._adopted is not None:
+            self._adopted.leave()
+        self._queue.reset()
+        self._begin()
 
     def _all_segments(self) -> list[Segment]:
-        return [*self._segments, *([self._adopted] if self._adopted else [])]
-
-    # Records come in
-
-    def _put_in_memory(self, record: bytes) -> None:
-        """Accept a record."""
-        with self._lock:
-            room = self._room - len(record)
-            if room < 0 or self._accepted >= self._pause_at:
-                waiting = self._put_with_care(record)
-            else:
-                self._append(record)
-                self._room = room
-                self._accepted += 1
-                return
-        self._say()
-        if waiting:
-            self._notice(waiting)
-
-    def _put_ahead(self, record: bytes) -> None:
-        """Accept a record that is to be on disk before, which takes its time: it is written outside of the lock."""
-        line = line_of(record)
-        waiting = None
-        with self._lock:
-            live = self._live
-            room = self._room - len(record)
-            if room < 0 or self._accepted >= self._pause_at:
-                waiting = self._put_with_care(record)
-            else:
-                self._room = room
-                live.writers += 1
-        if waiting is None and (waiting := self._put_on_disk(live, record, line)) is None:
-            return
-        self._say()
-        if waiting:
-            self._notice(waiting)
-
-    def _put_on_disk(self, live: Segment, record: bytes, line: bytes) -> int | None:
-        """Write a record that memory has room for, and accept it.
-
-        Returns:
-            None if there is nothing to say; else as `_put_with_care`.
-        """
-        try:
-            live.write(line)
-        except BaseException as error:  # noqa: BLE001  # Ctrl-C, too, must not leave a writer behind
-            return self._put_elsewhere(live, record, line, error)
-        with self._lock:
-            live.end_write(line)
-            if not live.is_left:
-                live.waiting.append(record)
-            elif self._is_ended:
-                live.unread += 1
-            else:  # a signal handler has forked meanwhile: this is the child, and the record is the parent's
-                return None
-            self._accepted += 1
-            if self._accepted < self._pause_at and live.size <= self._segment_bytes:
-                return None
-            return self._waiting_to_notice()
-
-    def _put_elsewhere(self, failed: Segment, record: bytes, line: bytes, failure: BaseException) -> int:
-        """Accept a record that could not be written; nothing more is written to the segment that failed."""
-        with self._lock:
-            failed.give_up_write(line)
-            self._room += len(record)
-            if not isinstance(failure, OSError):
-                raise failure
-            assert self._spool is not None
-            self._spool.report(failure)
-            if failed is self._live:
-                self._make_live(Segment())
-            elif not (failed.owed or failed.writers or failed.is_left):
-                self._clear(failed)
-            return self._put_with_care(record)
-
-    def _put_with_care(self, record: bytes) -> int:
-        """Accept a record where there is more to it than one more for a live segment that has room.
-
-        Returns:
-            How many records wait, if that is worth a notice, else 0.
-        """
-        if self._is_closed:
-            raise EventError("closed", "the client is closed")
-        has_room = len(record) <= self._room and self._accepted < self._full_at
-        live = self._written_with_care(record, has_room=has_room)
-        if has_room and not live.unread:
-            live.waiting.append(record)
-            self._room -= len(record)
-        else:
-            live.leave_unread(record)
-            self._full_at += 1
-        self._accepted += 1
-        return self._waiting_to_notice()
-
-    def _written_with_care(self, record: bytes, *, has_room: bool) -> Segment:
-        """The live segment, or a new one, with the record written to it if it is on disk."""
-        live = self._live
-        if live.is_durable and (self._is_full(live, has_room=has_room) or not self._try_to_write(live, record)):
-            live = self._next_live(record)
-        if not has_room and not live.is_durable:
-            live = self._next_live(record)
-            if not live.is_durable:
-                raise EventError("buffer_full", "the buffer is full: max_buffer_events or max_buffer_bytes is reached")
-        return live
-
-    def _is_full(self, live: Segment, *, has_room: bool) -> bool:
-        """Whether a segment takes no further record; those on disk only do not mix with those just being written."""
-        return live.size > self._segment_bytes or (not has_room and live.writers > 0 and not live.unread)
-
-    def _waiting_to_notice(self) -> int:
-        waiting = self._accepted - self._taken
-        is_due = self._accepted >= self._notice_at
-        if is_due:
-            self._notice_at = self._taken + self._full_batch if waiting < self._full_batch else _NEVER
-        self._set_pause()
-        return waiting if is_due else 0
-
-    def _set_pause(self) -> None:
-        """When the next record needs care: at once, if it is not just appended to the live segment."""
-        live = self._live
-        is_simple = live.is_durable == self._is_write_ahead and not (live.unread or live.size > self._segment_bytes > 0)
-        self._pause_at = min(self._notice_at - 1, self._full_at) if is_simple else 0
-
-    def _try_to_write(self, segment: Segment, record: bytes) -> bool:
-        assert self._spool is not None
-        try:
-            segment.append(record)
-        except OSError as error:
-            self._spool.report(error)
-            return False
-        self._spool.note_written()
-        return True
-
-    def _next_live(self, record: bytes) -> Segment:
-        """A new live segment with a record written to it; one in memory if the disk takes none now."""
-        created = self._spool.create(len(record)) if self._spool else None
-        if created is not None and not self._try_to_write(created, record):
-            created.remove()
-            created = None
-        return self._make_live(created or Segment())
-
-    def _make_live(self, segment: Segment) -> Segment:
-        before, self._live = self._live, segment
-        self._append = segment.waiting.append
-        if self._segments and self._segments[-1] is before and not (before.owed or before.writers):
-            self._segments.pop().remove()
-        self._segments.append(segment)
-        self._set_pause()
-        return segment
+        return [*self._queue.segments, *([self._adopted] if self._adopted else [])]
 
     def refuse(self, reason: str) -> None:
         """Book a record that was not accepted."""
-        with self._lock:
+        with self._queue.lock:
             self._ledger.refused[reason] += 1
-        self._say()
-
-    def _say(self) -> None:
-        """Log what became of the disk; never under the lock, as a host's log handler may track."""
-        if self._spool is not None:
-            self._spool.say()
+        self._queue.say()
 
     def close(self) -> None:
         """Accept nothing any more; what was accepted before can still be taken."""
-        with self._lock:
-            self._is_closed = True
-            self._room = -_NEVER
-            if self._live.is_durable:
-                self._make_live(Segment())
+        self._queue.close()
 
     @property
     def is_closed(self) -> bool:
         """Whether nothing is accepted any more."""
-        return self._is_closed
-
-    @property
-    def is_ended(self) -> bool:
-        """Whether what was left has been given away."""
-        return self._is_ended
+        return self._queue.is_closed
 
     # Records go out; one thread at a time does that
 
@@ -288,27 +92,24 @@ class Buffer:
             prefer_adopted: Whether those of a process that has ended come first.
         """
         for segment in self._sources(prefer_adopted=prefer_adopted):
-            while (segment.waiting or segment.unread) and not self._is_ended:
+            while (segment.waiting or segment.unread) and not self.is_ended:
                 take = self._take_from_memory if segment.waiting else self._take_from_disk
                 if (batch := take(segment, max_records, max_bytes)) is not None:
                     return batch
         return None
 
     def _sources(self, *, prefer_adopted: bool) -> list[Segment]:
-        with self._lock:
-            if self._is_ended:
+        with self._queue.lock:
+            if self.is_ended:
                 return []
-            own = [segment for segment in self._segments if segment.waiting or segment.unread]
-            if not own:
-                self._notice_at = self._accepted + 1
-                self._set_pause()
+            own = self._queue.waiting()
             adopted = [self._adopted] if self._adopted else []
         return [*adopted, *own] if prefer_adopted else [*own, *adopted]
 
     def _take_from_memory(self, segment: Segment, max_records: int, max_bytes: int) -> Batch | None:
         taken: list[bytes] = []
         size = 0
-        with self._lock:
+        with self._queue.lock:
             while segment.waiting and len(taken) < max_records:
                 size += len(segment.waiting[0])
                 if taken and size > max_bytes:
@@ -322,15 +123,15 @@ class Buffer:
             records, passed = segment.read(max_records, max_bytes)
         except OSError:
             records, passed = [], 0
-        with self._lock:
-            if self._is_ended:
+        with self._queue.lock:
+            if self.is_ended:
                 return None
             passed = passed or segment.unread  # a file that ends early has lost the rest
             segment.unread -= passed
             batch = self._in_hands(Batch(records, segment, in_memory=False)) if records else None
             if damaged := passed - len(records):
                 self._ledger.dropped["damaged"] += damaged
-                self._taken += damaged if segment is not self._adopted else 0
+                self._note_taken(segment, damaged)
                 self._note_settled(segment, damaged)
         if damaged:
             self._damaged(damaged)
@@ -339,14 +140,17 @@ class Buffer:
     def _in_hands(self, batch: Batch) -> Batch:
         self._in_hand.append(batch)
         batch.segment.in_hand += len(batch.records)
-        if batch.segment is not self._adopted:
-            self._taken += len(batch.records)
+        self._note_taken(batch.segment, len(batch.records))
         return batch
+
+    def _note_taken(self, segment: Segment, count: int) -> None:
+        if segment is not self._adopted:
+            self._queue.note_taken(count)
 
     def halve(self, batch: Batch) -> tuple[Batch, Batch]:
         """Make two batches of one."""
         halves = batch.halves()
-        with self._lock, contextlib.suppress(ValueError):  # not in hand any more, as the end came first
+        with self._queue.lock, contextlib.suppress(ValueError):  # not in hand any more, as the end came first
             self._in_hand.remove(batch)
             self._in_hand += halves
         return halves
@@ -366,14 +170,12 @@ class Buffer:
             Whether it was booked: not if the end was faster, as then it is booked already.
         """
         count = len(batch.records)
-        with self._lock:
+        with self._queue.lock:
             if batch not in self._in_hand:
                 return False
             self._in_hand.remove(batch)
             if batch.in_memory:
-                self._room += sum(map(len, batch.records))
-                self._full_at += count
-                self._set_pause()
+                self._queue.give_back(batch.records)
             self._ledger.delivered += delivered
             self._ledger.duplicate += duplicate
             self._ledger.rejected += rejected
@@ -386,7 +188,7 @@ class Buffer:
     def _note_settled(self, segment: Segment, count: int) -> None:
         if segment is not self._adopted:
             self._ledger.settled += count
-        if not (segment.owed or segment.writers):
+        if not (segment.owed or segment.is_busy):
             self._clear(segment)
 
     def _clear(self, segment: Segment) -> None:
@@ -394,21 +196,8 @@ class Buffer:
         if segment is self._adopted:
             self._adopted = None
             segment.remove()
-        elif segment is not self._live:
-            self._segments.remove(segment)
-            segment.remove()
-        elif segment.is_durable:
-            self._empty_live()
-
-    def _empty_live(self) -> None:
-        try:
-            if self._is_write_ahead:
-                self._live.empty()
-                self._set_pause()
-                return
-        except OSError:
-            pass  # a new one will tell what is wrong with the disk
-        self._make_live(Segment())
+        else:
+            self._queue.clear(segment)
 
     # The spool's own work, outside of the lock
 
@@ -418,49 +207,30 @@ class Buffer:
         Returns:
             Whether there is one to be sent now.
         """
-        if self._spool is None or self.has_adopted or self.is_ended:
+        if self._queue.spool is None or self.has_adopted or self.is_ended:
             return self.has_adopted
-        segment = self._spool.adopt()
+        segment = self._queue.spool.adopt()
         if segment is None:
             return False
-        with self._lock:
+        with self._queue.lock:
             return self._take_over(segment)
 
     def _take_over(self, segment: Segment) -> bool:
-        if self._adopted is not None or self._is_ended:  # another thread was faster
+        if self._adopted is not None or self.is_ended:  # another thread was faster
             segment.leave()
         else:
             self._adopted = segment
             self._ledger.adopted += segment.owed
-        return not self._is_ended
+        return not self.is_ended
 
     def tend(self) -> None:
         """Go back to the disk once it is worth a try again, if every record has to be on it."""
-        if self._spool is not None and self._is_write_ahead and not self.is_closed:
-            self._tend_live(self._spool)
-        self._say()
-
-    def _tend_live(self, spool: Spool) -> None:
-        if self._is_on_disk:
-            if self._live.owed:
-                spool.note_written()
-        elif (created := spool.create(0)) is not None and not self._begin_with(created):
-            created.remove()
-
-    def _begin_with(self, created: Segment) -> bool:
-        with self._lock:
-            if not self._is_closed:
-                self._make_live(created)
-            return not self._is_closed
-
-    @property
-    def _is_on_disk(self) -> bool:
-        return self._live.is_durable and not self._live.is_gone
+        self._queue.tend()
 
     def sync(self) -> None:
         """Have the disk itself take what was written."""
-        with self._lock:
-            durable = [segment for segment in self._segments if segment.path and segment.owed]
+        with self._queue.lock:
+            durable = [segment for segment in self._queue.segments if segment.path and segment.owed]
         for segment in durable:
             segment.sync()
 
@@ -473,15 +243,15 @@ class Buffer:
             What was lost by it.
         """
         self.close()
-        with self._lock:
-            if self._is_ended:
+        with self._queue.lock:
+            if self.is_ended:
                 return Counter()
-            self._is_ended = True
+            self.is_ended = True
             lost = self._give_away(list(self._only_in_memory()))
             self._in_hand.clear()
             for segment in self._all_segments():
                 segment.leave_all_unread()
-        self._say()
+        self._queue.say()
         return lost
 
     def _only_in_memory(self) -> Iterator[tuple[bytes, DropReason]]:
@@ -499,15 +269,15 @@ class Buffer:
 
     def _give_away(self, leftovers: list[tuple[bytes, DropReason]]) -> Counter[str]:
         refuge, lost = None, Counter[str]()
-        if leftovers and self._spool is not None:
-            refuge = self._spool.create(sum(len(line_of(record)) for record, _ in leftovers), is_last=True)
+        if leftovers and self._queue.spool is not None:
+            refuge = self._queue.spool.create(sum(len(line_of(record)) for record, _ in leftovers), is_last=True)
         for record, reason in leftovers:
-            if refuge is not None and record and self._try_to_write(refuge, record):
+            if refuge is not None and record and self._queue.try_to_write(refuge, record):
                 refuge.unread += 1
             else:
                 lost[reason] += 1
         if refuge is not None:
-            self._segments.append(refuge)
+            self._queue.segments.append(refuge)
         self._ledger.dropped += lost
         self._ledger.settled += lost.total()
         return lost
@@ -520,11 +290,11 @@ class Buffer:
         Args:
             altered: Values that became a marker, as the encoder has counted them.
         """
-        with self._lock:
+        with self._queue.lock:
             segments = self._all_segments()
             in_hand = sum(len(batch.records) for batch in self._in_hand)
             return self._ledger.stats(
-                accepted=self._accepted + self._ledger.adopted,
+                accepted=self._queue.accepted + self._ledger.adopted,
                 pending=in_hand + sum(len(segment.waiting) for segment in segments),
                 spooled=sum(segment.unread for segment in segments),
                 altered=altered,
@@ -533,8 +303,8 @@ class Buffer:
     @property
     def progress(self) -> tuple[int, int]:
         """How many records of this process's own were accepted, and how many of them are settled."""
-        with self._lock:
-            return self._accepted, self._ledger.settled
+        with self._queue.lock:
+            return self._queue.accepted, self._ledger.settled
 
     @property
     def has_adopted(self) -> bool:

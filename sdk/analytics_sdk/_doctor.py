@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from . import _diagnosis, _settings_diagnosis, _spool_diagnosis
+from . import _diagnosis, _file_system, _settings_diagnosis, _spool_diagnosis
 from ._config import Config
 from ._diagnosis import Answer, Reply, Trouble, TroubleKind
 from ._finding import Finding, cleaned
 from ._segment import FORMAT, SUFFIX, count_records
 from ._settings_diagnosis import Settings
-from ._spool import ending_for
+from ._spool import bytes_of, ending_for
 from ._spool_diagnosis import SegmentCount, SpoolFacts
 from ._transport import new_http_client, new_http_transport, proxy_for
 
@@ -201,7 +201,7 @@ def look_at_spool(directory: Path, url: str) -> SpoolFacts:
                 directory=str(directory),
                 exists=exists,
                 keeps_locks=keeps_locks,
-                file_system=_file_system(directory),
+                file_system=_file_system.kind_of(directory),
                 free_bytes=disk.f_bavail * disk.f_frsize,
                 segments=_count_segments(directory, url),
             )
@@ -256,7 +256,7 @@ def _count_segments(directory: Path, url: str) -> SegmentCount:
     count = SegmentCount()
     for path in directory.glob(f"*{SUFFIX}"):
         try:
-            count.used_bytes += path.stat().st_size
+            count.used_bytes += bytes_of(path.stat())
             records = _records_of_the_dead(path)
         except OSError as error:
             count.unreadable += error.errno != errno.ENOENT  # delivered and removed meanwhile
@@ -283,14 +283,6 @@ def _records_of_the_dead(path: Path) -> int | None:
         return count_records(fd)
     finally:
         os.close(fd)
-
-
-def _file_system(directory: Path) -> str:
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(errors="replace")
-    except OSError:
-        return ""
-    return _spool_diagnosis.file_system_of(str(directory.resolve()), mounts)
 
 
 # The process

@@ -5,65 +5,108 @@ A record is JSON without line breaks, so the file can be read with the usual too
 (flock, which ends with the process however that ends, and which a pid could only pretend to know); whoever gets
 the lock may send what it holds.
 
-Each record is written by a system call of its own before `track()` returns: from then on the operating system has
-it, and nothing that happens to the process can take it away. docs/spool.md tells what else was measured.
+The operating system has each record before `track()` returns, and nothing that happens to the process can take it
+away: by a system call each, or, as soon as there are more than a few, through a window (`_window`). docs/spool.md
+tells what else was measured. A window makes the file longer than what it holds, by zeros; its owner cuts them off.
 
-Any number of threads write at once, each its own line, without a lock of ours: the system appends one after the other
-(O_APPEND). Everything else is done by one thread at a time, under the lock of the buffer.
+Everything is done by one thread at a time, under the lock of the buffer.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import math
 import os
 import sys
 from collections import deque
-from collections.abc import Iterator
-from os import write
+from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
+
+from . import _window
+from ._window import Window
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 FORMAT: Final = b"analytics-spool 1\n"
+EMPTIED: Final = b"\0" + FORMAT[1:]  # while its owner makes a segment empty, see `Window.clear()`
 SUFFIX: Final = ".spool"
 
 _CHUNK: Final = 1024 * 1024  # bytes that are read at once
 _LINE_EXTRA: Final = 10  # bytes of a line beside the record
+_FEW: Final = 8 * 1024  # bytes that are not worth a window
 
 
 class Segment:
     """Records that were accepted one after the other.
 
+    Args:
+        path: The file; None for a segment in memory.
+        fd: The file.
+        size: Bytes of it that are written.
+        unread: Records in it.
+        limit: Bytes after which it is full.
+        is_mappable: Whether windows may be made.
+
     Attributes:
         waiting: Records in memory, the next ones to be taken.
         unread: How many follow on disk only.
         in_hand: How many were taken and are not settled yet.
-        writers: How many threads are just writing a line each; as long as there are any, the file stays as it is.
-        size: Bytes of the file that are written.
+        write: Writes a line; raises OSError or ValueError if that is not possible, and the file is as it was.
+        left: Bytes that `write` takes before `append()` must have a look.
+        until: When it must have one anyway, on the clock of `time.monotonic()`.
+        is_busy: Whether `append()` is at work, so that a signal handler in the midst of it does not disturb it.
         is_durable: Whether there is a file.
         is_left: Whether the file is another process's to send.
     """
 
-    __slots__ = ("_fd", "_offset", "in_hand", "is_durable", "is_left", "path", "size", "unread", "waiting", "writers")
+    __slots__ = (
+        "_fd", "_is_mappable", "_offset", "_size", "_window", "in_hand", "is_busy", "is_durable", "is_left", "left",
+        "limit", "path", "unread", "until", "waiting", "write",
+    )  # fmt: skip
 
-    def __init__(self, path: Path | None = None, fd: int = -1, *, size: int = len(FORMAT), unread: int = 0) -> None:
+    def __init__(
+        self,
+        path: Path | None = None,
+        fd: int = -1,
+        *,
+        size: int = len(FORMAT),
+        unread: int = 0,
+        limit: int = sys.maxsize,
+        is_mappable: bool = False,
+    ) -> None:
         self.path = path
         self.is_durable = path is not None
         self._fd = fd
         self._offset = len(FORMAT)  # where the unread ones begin
-        self.is_left = False
-        self.size = size
+        self._size = size
+        self._window: Window | None = None
+        self._is_mappable = is_mappable
+        self.write: Callable[[bytes], object] = self._write
+        self.limit = limit
+        self.left, self.until = 0, math.inf
+        self.is_busy = self.is_left = False
         self.waiting: deque[bytes] = deque()
         self.unread = unread
-        self.in_hand = self.writers = 0
+        self.in_hand = 0
 
     @property
     def owed(self) -> int:
         """How many were accepted and are not settled yet, wherever they are."""
         return len(self.waiting) + self.unread + self.in_hand
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file that are written."""
+        return self._window.position if self._window else self._size
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the next record is for another segment."""
+        return self.is_busy or self.size > self.limit
 
     def append(self, record: bytes) -> None:
         """Append a record.
@@ -72,50 +115,86 @@ class Segment:
             OSError: The disk does not take it; the file is as it was.
         """
         line = line_of(record)
-        self.writers += 1
+        self.is_busy = True
         try:
+            if len(line) > self.left or monotonic() > self.until:
+                self._look(len(line))
+            self.left -= len(line)
             self.write(line)
+        finally:
+            self.is_busy = False
+
+    def _look(self, length: int) -> None:
+        """See how so many bytes can be written, and how many further ones in the same way."""
+        self.left = 0
+        if self._is_ready(length):
+            return
+        self.seal()
+        if self._is_worth_a_window and self._open_window() and self._is_ready(length):
+            return
+        self.seal()
+        room = self.limit - self._size
+        few = len(FORMAT) + _FEW - self._size
+        self.left = max(length, min(few, room) if self._is_mappable and few > 0 else room)
+
+    @property
+    def _is_worth_a_window(self) -> bool:
+        return self._is_mappable and len(FORMAT) + _FEW <= self._size <= self.limit - _FEW
+
+    def _is_ready(self, length: int) -> bool:
+        """Whether the window takes so many bytes; it is given up for good if the kernel says that it does not."""
+        if self._window is None:
+            return False
+        try:
+            self.left = self._window.look(length)
         except OSError:
-            self.give_up_write(line)
-            raise
-        self.end_write(line)
+            self._is_mappable = False
+            return False
+        self.until = monotonic() + _window.TRUSTED
+        return self.left > 0
 
-    def write(self, line: bytes) -> None:
-        """Append a line without the lock, as one of the `writers`; `end_write()` or `give_up_write()` follows.
+    def _open_window(self) -> bool:
+        try:
+            window = Window(self._fd, self._size, self.limit)
+        except (OSError, ValueError):  # ValueError: somebody has cut the file in this very moment
+            self._is_mappable = False
+            self._cut()
+            return False
+        self._window, self.write = window, window.write
+        return True
 
-        Raises:
-            OSError: The disk does not take it, or not all of it.
-        """
-        if write(self._fd, line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    def seal(self) -> None:
+        """Close the window, and cut off what it has made the file longer by; what comes next is written without one."""
+        if self._window is not None:
+            self._close_window()
+            self._cut()
 
-    def end_write(self, line: bytes) -> None:
-        """Note that a line is in the file now."""
-        self.size += len(line)
-        self._end_one_write()
+    def _close_window(self) -> None:
+        assert self._window is not None
+        window, self._size = self._window, self.size
+        self._window, self.write, self.left, self.until = None, self._write, 0, math.inf
+        window.close()
 
-    def give_up_write(self, line: bytes) -> None:
-        """Note that a line is not in the file, and cut off what a write that failed half-way has left of it.
-
-        If there are other writers, it stays: it is then the torn last line, or stands before an intact one.
-        """
-        if self.writers == 1:
+    def _cut(self) -> None:
+        try:
+            os.ftruncate(self._fd, self._size)
+        except OSError:  # a line may begin with zeros
+            self._is_mappable = False
             with contextlib.suppress(OSError):
-                self._cut(line)
-        self._end_one_write()
+                self._size = os.fstat(self._fd).st_size
 
-    def _cut(self, line: bytes) -> None:
-        size = os.fstat(self._fd).st_size
-        tail = os.pread(self._fd, len(line) - 1, max(0, size - len(line) + 1))
-        torn = next((length for length in range(len(line) - 1, 0, -1) if tail.endswith(line[:length])), 0)
-        if torn:
-            os.ftruncate(self._fd, size - torn)
-        self.size = size - torn
-
-    def _end_one_write(self) -> None:
-        self.writers -= 1
-        if self.is_left and not self.writers:
-            self._close()
+    def _write(self, line: bytes) -> None:
+        written, start = 0, self._size
+        self._size += len(line)
+        try:
+            written = os.pwrite(self._fd, line, start)
+            if written != len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError:
+            self._size = start
+            if written:
+                self._cut()
+            raise
 
     def leave_unread(self, record: bytes) -> None:
         """Note that the record written last is on disk only."""
@@ -131,7 +210,7 @@ class Segment:
         """
         records: list[bytes] = []
         passed = size = 0
-        for line in self._lines():
+        for line in _lines_from(self._fd, self._offset):
             if passed == min(max_records, self.unread) or (passed and size + len(line) > max_bytes):
                 break
             passed += 1
@@ -162,8 +241,27 @@ class Segment:
         Raises:
             OSError: The disk does not do it.
         """
-        os.ftruncate(self._fd, len(FORMAT))
-        self.size = self._offset = len(FORMAT)
+        self.left, self.is_busy = 0, True
+        try:
+            if not self._is_cleared():
+                if self._window is not None:
+                    self._close_window()
+                os.ftruncate(self._fd, len(FORMAT))
+                self._size = len(FORMAT)
+            self._offset = len(FORMAT)
+        finally:
+            self.is_busy = False
+
+    def _is_cleared(self) -> bool:
+        """Whether the window has made zeros of all records, so that the pages and the room that it has can be kept."""
+        if self._window is None or self.size > _window.HELD:
+            return False
+        try:
+            self._window.clear(len(FORMAT))
+        except OSError:
+            self._is_mappable = False
+            return False
+        return True
 
     def sync(self) -> None:
         """Have the disk itself take what was written; until then a power cut can lose it."""
@@ -187,40 +285,22 @@ class Segment:
         owed = self.owed
         self.forget()
         self.unread = owed
+        self.seal()
         self.leave()
 
     def leave(self) -> None:
         """Let go of the file without touching it: whoever locks it next sends what it holds.
 
         Only closing does that right after a fork: the lock is the open file's, which parent and child share, and
-        unlocking would unlock it for both. A thread that is just writing closes it when it is done: meanwhile the
-        number could become that of another file.
+        unlocking would unlock it for both; and the window is a window of the parent's file.
         """
         self.is_left = True
-        if not self.writers:
-            self._close()
-
-    def leave_at_fork(self) -> None:
-        """Let go of the file in a forked child, where the threads that were just writing do not exist."""
-        self.writers = 0
-        self.leave()
-
-    def _close(self) -> None:
+        if self._window is not None:
+            self._close_window()
         if self._fd >= 0:
             with contextlib.suppress(OSError):
                 os.close(self._fd)
         self._fd = -1
-
-    def _lines(self) -> Iterator[bytes]:
-        """The lines from the first unread one on; the last one may be torn."""
-        offset, rest = self._offset, b""
-        while chunk := os.pread(self._fd, _CHUNK, offset):
-            offset += len(chunk)
-            *lines, rest = (rest + chunk).split(b"\n")
-            for line in lines:
-                yield line + b"\n"
-        if rest:
-            yield rest
 
 
 def line_of(record: bytes) -> bytes:
@@ -249,11 +329,38 @@ def count_records(fd: int) -> int:
     Raises:
         OSError: It cannot be read.
     """
-    if os.pread(fd, len(FORMAT), 0) != FORMAT:
+    head = os.pread(fd, len(FORMAT), 0)
+    if head != FORMAT and (head == EMPTIED or _is_another_version(head) or not _has_intact_line(fd)):
         return 0
-    offset, lines, last = len(FORMAT), 0, b"\n"
+    lines, is_torn = 0, False
+    for chunk in _chunks(fd, len(FORMAT)):
+        lines += chunk.count(b"\n")
+        is_torn = bool(chunk[chunk.rfind(b"\n") + 1 :].strip(b"\0")) or (is_torn and b"\n" not in chunk)
+    return lines + is_torn
+
+
+def _is_another_version(head: bytes) -> bool:
+    name, number = FORMAT[:-2], head[len(FORMAT) - 2 :]
+    return head.startswith(name) and number[:1].isdigit() and (number[:1] != b"1" or number[1:].isdigit())
+
+
+def _has_intact_line(fd: int) -> bool:
+    """Whether there is a record of ours, though the first line does not say so: that line was damaged."""
+    return any(intact(line) is not None for line in _lines_from(fd, len(FORMAT)))
+
+
+def _lines_from(fd: int, offset: int) -> Iterator[bytes]:
+    """The lines from an offset on; the last one may be torn."""
+    rest = b""
+    for chunk in _chunks(fd, offset):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield line + b"\n"
+    if rest:
+        yield rest
+
+
+def _chunks(fd: int, offset: int) -> Iterator[bytes]:
     while chunk := os.pread(fd, _CHUNK, offset):
         offset += len(chunk)
-        lines += chunk.count(b"\n")
-        last = chunk[-1:]
-    return lines + (last != b"\n")
+        yield chunk

@@ -18,13 +18,16 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-from . import _ids
-from ._segment import FORMAT, SUFFIX, Segment, count_records
+from . import _file_system, _ids
+from ._segment import EMPTIED, FORMAT, SUFFIX, Segment, count_records
 
 logger = logging.getLogger("analytics_sdk")
 
 SEGMENT_BYTES: Final = 4 * 1024 * 1024
 _RETRY_AFTER: Final = 15.0  # seconds between two tries on a disk that is full or read-only
+# Those that take room for a page when it is made writable, so that the kernel's answer to a window (`_window`) means
+# what it says, and that answer without asking another machine or process.
+_MAPPABLE: Final = frozenset({"ext4", "xfs", "tmpfs"})
 
 
 class Spool:
@@ -41,6 +44,7 @@ class Spool:
         self._ending = ending_for(url)
         self._max_bytes = max_bytes
         self.segment_bytes = min(SEGMENT_BYTES, max(1, max_bytes // 4))
+        self._is_mappable: bool | None = None
         self._retry_at = 0.0  # on the clock of time.monotonic()
         self._is_away = False
         self._unsaid: deque[tuple[int, str, tuple[object, ...]]] = deque()
@@ -120,19 +124,19 @@ class Spool:
             return []
 
     def _make_sure_of_room(self, size: int) -> None:
-        used = bytes_in(self._directory)
+        used = bytes_in(self._directory, has_windows=self._has_windows())
         if used + max(size, self.segment_bytes) > self._max_bytes:
             raise OSError(None, f"its {used} bytes leave no room below max_spool_bytes={self._max_bytes}")
 
     def _new_segment(self) -> Segment:
         while True:
             path = self._directory / f"{_ids.session_id(time.time_ns())}{self._ending}"
-            fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink:  # else somebody adopted and removed it before it was locked
                     _write_format(fd)
-                    return Segment(path, fd)
+                    return Segment(path, fd, limit=self.segment_bytes, is_mappable=self._has_windows())
             except BlockingIOError:
                 pass  # just being adopted, as empty as it is
             except OSError:
@@ -140,6 +144,11 @@ class Spool:
                 path.unlink(missing_ok=True)
                 raise
             os.close(fd)
+
+    def _has_windows(self) -> bool:
+        if self._is_mappable is None:
+            self._is_mappable = _file_system.kind_of(self._directory) in _MAPPABLE
+        return self._is_mappable
 
 
 def _write_format(fd: int) -> None:
@@ -152,21 +161,31 @@ def ending_for(url: str) -> str:
     return f"-{hashlib.sha256(url.rstrip('/').encode()).hexdigest()[:8]}{SUFFIX}"
 
 
-def bytes_in(directory: Path) -> int:
+def bytes_in(directory: Path, *, has_windows: bool) -> int:
     """How many bytes the segments in a directory have, whomever they are for.
+
+    Args:
+        directory: A spool's.
+        has_windows: Whether they may be longer than what they take. Other file systems may tell late what that is.
 
     Raises:
         OSError: It cannot be read.
     """
     with os.scandir(directory) as entries:
-        return sum(_size_of(entry) for entry in entries if entry.name.endswith(SUFFIX))
+        found = [status for entry in entries if entry.name.endswith(SUFFIX) and (status := _status_of(entry))]
+    return sum(bytes_of(status) if has_windows else status.st_size for status in found)
 
 
-def _size_of(entry: os.DirEntry[str]) -> int:
+def _status_of(entry: os.DirEntry[str]) -> os.stat_result | None:
     try:
-        return entry.stat().st_size
+        return entry.stat()
     except FileNotFoundError:  # delivered and removed meanwhile
-        return 0
+        return None
+
+
+def bytes_of(status: os.stat_result) -> int:
+    """How many bytes of the disk a segment takes: of one with a window (`_window`) less than it is long."""
+    return min(status.st_size, status.st_blocks * 512)
 
 
 def _adopted(path: Path) -> Segment | None:
@@ -183,7 +202,8 @@ def _adopted(path: Path) -> Segment | None:
             return None
         records = count_records(fd)
         if not records:
-            if FORMAT.startswith(os.pread(fd, len(FORMAT), 0)):  # and not a format that another version of us will know
+            head = os.pread(fd, len(FORMAT), 0)
+            if FORMAT.startswith(head) or head == EMPTIED:  # and not a format that another version of us will know
                 path.unlink()
             return None
         kept = True

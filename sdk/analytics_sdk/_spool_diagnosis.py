@@ -123,22 +123,3 @@ def _judge_segments(segments: SegmentCount) -> Iterable[Finding]:
     if segments.unreadable:
         what = f"{count(segments.unreadable, 'segment')} that this user cannot read"
         yield Finding("warn", "spool", what, "a process of the user who owns them sends them")
-
-
-def file_system_of(path: str, mountinfo: str) -> str:
-    """The kind of file system that a path is on, or "" if that does not tell.
-
-    Args:
-        path: Absolute and without symbolic links.
-        mountinfo: As in /proc/self/mountinfo (proc(5)).
-    """
-    best, kind = -1, ""
-    for line in mountinfo.splitlines():
-        fields, _, rest = line.partition(" - ")
-        if len(fields.split()) < 5 or not rest:
-            continue
-        point = re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), fields.split()[4])
-        is_above = path == point or path.startswith(point.rstrip("/") + "/")
-        if is_above and len(point) >= best:  # of several on the same point, the last one shows
-            best, kind = len(point), rest.split()[0]
-    return kind

@@ -42,16 +42,36 @@ def bare_write(folder: Path) -> Write:
     return lambda record: os.write(fd, record)
 
 
-def segment(folder: Path) -> Write:
-    """What the SDK does."""
-    path = folder / "segment"
-    fd = new_file(path)
+def new_segment(path: Path, *, is_mappable: bool) -> Segment:
+    """A segment of the SDK's."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.write(fd, FORMAT)
-    return Segment(path, fd).append
+    return Segment(path, fd, is_mappable=is_mappable, limit=512 * 1024 * 1024)
+
+
+def written(folder: Path) -> Write:
+    """What the SDK does with few events, and where it makes no windows."""
+    return new_segment(folder / "written", is_mappable=False).append
+
+
+def through_window(folder: Path) -> Write:
+    """What the SDK does with many events."""
+    return new_segment(folder / "window", is_mappable=True).append
+
+
+def asked_each_time(folder: Path) -> Write:
+    """The same, if so much time passes between two events that the kernel is asked for each."""
+    segment = new_segment(folder / "asked", is_mappable=True)
+
+    def write(record: bytes) -> None:
+        segment.until = 0.0
+        segment.append(record)
+
+    return write
 
 
 def memory_map(folder: Path) -> Write:
-    """No system call: a store into a mapped file."""
+    """No system call and no question: a store into a mapped file."""
     fd = os.open(folder / "mapped", os.O_RDWR | os.O_CREAT, 0o600)
     size = 512 * 1024 * 1024
     os.posix_fallocate(fd, 0, size)
@@ -82,8 +102,10 @@ def sqlite(synchronous: str) -> Callable[[Path], Write]:
 
 WAYS: dict[str, Callable[[Path], Write]] = {
     "os.write alone": bare_write,
-    "segment (os.write, crc32)": segment,
-    "memory map, crc32": memory_map,
+    "segment, written": written,
+    "segment, window": through_window,
+    "segment, window, asked each time": asked_each_time,
+    "memory map, never asked": memory_map,
     "sqlite3, WAL, synchronous=OFF": sqlite("OFF"),
     "sqlite3, WAL, synchronous=NORMAL": sqlite("NORMAL"),
 }

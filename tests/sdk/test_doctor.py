@@ -425,33 +425,6 @@ def test_what_a_spool_can_suffer_from(facts: dict[str, Any], status: str, words:
     assert max((finding.status for finding in found), key=["ok", "warn", "fail"].index) == status
 
 
-MOUNTS = """\
-22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
-30 22 0:26 / /run rw,nosuid - tmpfs tmpfs rw,size=1k
-31 22 0:27 / /mnt/a\\040b rw - nfs4 server:/x rw
-32 22 0:28 / /srv rw master:1 - xfs /dev/sdb rw
-33 32 0:29 / /srv rw - overlay overlay rw
-nonsense
-"""
-
-
-@pytest.mark.parametrize(
-    ("path", "kind"),
-    [
-        ("/", "ext4"),
-        ("/var", "ext4"),
-        ("/run/x", "tmpfs"),
-        ("/runs", "ext4"),
-        ("/mnt/a b/c", "nfs4"),
-        ("/srv", "overlay"),
-    ],
-)
-def test_file_systems_by_path(path: str, kind: str) -> None:
-    """The mount that a path is on is the nearest above it, and of several there the last."""
-    assert _spool_diagnosis.file_system_of(path, MOUNTS) == kind
-    assert _spool_diagnosis.file_system_of(path, "") == ""
-
-
 # Pure decisions
 
 

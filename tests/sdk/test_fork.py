@@ -149,7 +149,8 @@ def test_a_fork_while_every_lock_is_held(collector: Collector, connection: psyco
 
         def hold():
             engine = client._engine
-            locks = (engine.buffer._lock, engine.worker._sending, engine.worker._guard, _default._lock, _engine._lock)
+            queue, worker = engine.buffer._queue, engine.worker
+            locks = (queue.lock, worker._sending, worker._guard, _default._lock, _engine._lock)
             for lock in locks:
                 lock.acquire()
             held.set()

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import zlib
+from math import inf
+from multiprocessing import get_context
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analytics_sdk import _file_system, _segment
 from analytics_sdk._segment import Segment
 from analytics_sdk._spool import Spool
+from tests.programs import wait_until
 from tests.sdk.world import HEADER, disk_with_room_for, lines_of, rot
 
 MOST = 1_000_000
 RECORDS = [b'{"event_id":"%d","text":"%b"}' % (number, b"x" * number) for number in range(20)]
+
+
+pytestmark = pytest.mark.usefixtures("way")
 
 
 def new_spool(folder: Path) -> Spool:
@@ -60,6 +69,12 @@ def left_behind(folder: Path, change: bytes) -> Segment | None:
     return new_spool(folder).adopt()
 
 
+def file_of(segment: Segment) -> bytes:
+    """What is in its file, without what a window has made that longer by."""
+    assert segment.path is not None
+    return segment.path.read_bytes().rstrip(b"\0")
+
+
 def content_of(records: list[bytes]) -> bytes:
     """A segment as docs/spool.md describes it."""
     return HEADER + b"".join(b"%08x %b\n" % (zlib.crc32(record), record) for record in records)
@@ -73,8 +88,7 @@ def test_what_is_written_is_read_in_order(tmp_path: Path) -> None:
 def test_the_file_is_as_the_page_says(tmp_path: Path) -> None:
     """A file is the format's name and a line for each record: checksum, blank, the bytes of the wire."""
     segment = written(tmp_path)
-    assert segment.path is not None
-    assert segment.path.read_bytes() == content_of(RECORDS)
+    assert file_of(segment) == content_of(RECORDS)
     assert segment.size == len(content_of(RECORDS))
 
 
@@ -147,13 +161,29 @@ def test_a_write_that_fails_leaves_no_trace(tmp_path: Path, room: int) -> None:
     """When the disk takes a part of a record, that part is cut off again, and what is written later is whole."""
     segment = new_segment(tmp_path)
     segment.append(RECORDS[0])
+    segment.seal()  # or there is room already
     before = segment.size
     with disk_with_room_for(before + room), pytest.raises(OSError, match=r"space|large"):
         segment.append(RECORDS[19])
     assert segment.size == before
     segment.append(RECORDS[1])
-    assert segment.path is not None
-    assert segment.path.read_bytes() == content_of(RECORDS[:2])
+    assert file_of(segment) == content_of(RECORDS[:2])
+
+
+@pytest.mark.parametrize("size", [100, 20_000])
+def test_a_segment_can_be_emptied_again_and_again(tmp_path: Path, size: int) -> None:
+    """However much was in it: nothing of that comes back, to us or to who adopts it."""
+    segment = new_segment(tmp_path)
+    for number in range(40):
+        record = b'{"event_id":"%d","text":"%b"}' % (number, b"x" * size * number)
+        segment.append(record)
+        segment.append(record)
+        segment.empty()
+    segment.append(RECORDS[0])
+    segment.leave()
+    adopted = new_spool(tmp_path).adopt()
+    assert adopted is not None
+    assert read_all(adopted) == (RECORDS[:1], 0)
 
 
 def test_an_emptied_segment_begins_anew(tmp_path: Path) -> None:
@@ -161,8 +191,7 @@ def test_an_emptied_segment_begins_anew(tmp_path: Path) -> None:
     segment = written(tmp_path)
     read_all(segment)
     segment.empty()
-    assert segment.path is not None
-    assert segment.path.read_bytes() == HEADER
+    assert file_of(segment) == HEADER
     segment.append(RECORDS[3])
     segment.leave_unread(RECORDS[3])
     assert read_all(segment) == ([RECORDS[3]], 0)
@@ -211,3 +240,100 @@ def test_only_whole_lines_count_for_these_tests() -> None:
     assert list(lines_of(content)) == [("event", "1"), ("event", "2")]
     assert list(lines_of(content[:-1])) == [("event", "1")]
     assert list(lines_of(content.replace(b'"1"', b'"3"'))) == [("event", "2")]
+
+
+# Windows
+
+
+def test_what_a_window_has_made_the_file_longer_by_is_cut_off(tmp_path: Path, way: str) -> None:
+    """A segment that is done with is as long as what it holds; one with a window is as long as it may become."""
+    segment = written(tmp_path)
+    assert segment.path is not None
+    assert (segment.path.stat().st_size > segment.size) == (way == "through a window")
+    segment.seal()
+    assert segment.path.read_bytes() == content_of(RECORDS)
+    segment.append(RECORDS[0])
+    segment.leave_unread(RECORDS[0])
+    assert read_all(segment) == ([*RECORDS, RECORDS[0]], 0)
+
+
+def test_what_a_killed_process_leaves_is_whole(tmp_path: Path) -> None:
+    """A file that nobody could cut any more has all of its records, and nothing of what follows them counts."""
+    written(tmp_path).leave()
+    adopted = new_spool(tmp_path).adopt()
+    assert adopted is not None
+    assert adopted.unread == len(RECORDS)
+    assert read_all(adopted) == (RECORDS, 0)
+
+
+@pytest.mark.parametrize("missing", [1, 5, 20])
+def test_a_store_that_a_kill_cut_short(tmp_path: Path, missing: int) -> None:
+    """Of a last record only the beginning of which was stored, with zeros behind it, nothing but the loss is told."""
+    segment = left_behind(tmp_path, content_of(RECORDS)[:-missing] + bytes(100_000))
+    assert segment is not None
+    assert read_all(segment) == (RECORDS[:-1], 1)
+
+
+def test_zeros_that_could_not_be_cut_off(tmp_path: Path) -> None:
+    """Where zeros stand between two records, as on a disk that failed for a while, both are read."""
+    segment = left_behind(tmp_path, content_of(RECORDS[:1]) + bytes(5000) + content_of(RECORDS[1:3])[len(HEADER) :])
+    assert segment is not None
+    assert read_all(segment) == (RECORDS[:3], 0)
+
+
+def test_a_kill_while_a_segment_is_emptied(tmp_path: Path) -> None:
+    """A file whose owner was just making zeros of what was settled holds nothing, whatever is left; it is removed."""
+    content = bytearray(content_of(RECORDS))
+    content[0] = 0
+    content[len(HEADER) : len(HEADER) + 40] = bytes(40)
+    assert left_behind(tmp_path, bytes(content)) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def append_after_a_cut(segment: Segment, length: int) -> None:
+    """Append, in a process that ends if it stores where there is no file any more."""
+    assert segment.path is not None
+    os.truncate(segment.path, length)
+    wait_until(lambda: monotonic() > segment.until or segment.until == inf, what="the end of its trust")
+    for record in RECORDS:
+        segment.append(record)
+    segment.leave()
+
+
+@pytest.mark.parametrize("length", [0, 30, 4096])
+def test_a_file_that_somebody_cuts_while_we_write(tmp_path: Path, length: int) -> None:
+    """What is appended after the cut is in the file, and the process lives."""
+    segment = written(tmp_path, [b'{"event_id":"%d"}' % number for number in range(1000)])
+    process = get_context("fork").Process(target=append_after_a_cut, args=(segment, length))
+    process.start()
+    process.join(30)
+    assert process.exitcode == 0
+    assert set(lines_of(HEADER + file_of(segment).lstrip(b"\0").split(b"\0")[-1])) >= {("event", "19")}
+
+
+def test_a_child_leaves_the_window_to_its_parent(tmp_path: Path) -> None:
+    """A forked child that lets go of a segment neither cuts the file nor stops its parent from storing into it."""
+    segment = written(tmp_path)
+    process = get_context("fork").Process(target=segment.leave)
+    process.start()
+    process.join(30)
+    segment.append(RECORDS[0])
+    segment.leave_unread(RECORDS[0])
+    assert read_all(segment) == ([*RECORDS, RECORDS[0]], 0)
+
+
+@pytest.mark.usefixtures("windows")
+def test_a_few_records_are_written_and_many_stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window is made once a segment holds 8 KiB, on file systems that it works on; not on others."""
+    monkeypatch.setattr(_segment, "_FEW", 8 * 1024)
+    for kind in ("ext4", "nfs4"):
+        monkeypatch.setattr(_file_system, "kind_of", lambda _, kind=kind: kind)
+        segment = new_segment(tmp_path)
+        assert segment.path is not None
+        sizes = []
+        for _ in range(100):
+            segment.append(RECORDS[19] + b" " * 100)
+            sizes.append(segment.path.stat().st_size)
+        firsts = [size for size in sizes if size < 9000]
+        assert len(firsts) > 40
+        assert (sizes[-1] > 1_000_000) == (kind == "ext4")

@@ -274,6 +274,7 @@ def disk_with_room_for(size: int | None) -> Iterator[None]:
 
 def rot(content: bytes, place: float, *, is_torn: bool) -> bytes:
     """A segment that was torn, or a bit of it changed, at a place between its first record, 0, and its end, 1."""
+    content = content.rstrip(b"\0")  # which a window has made it longer by
     offset = len(HEADER) + int(place * (len(content) - len(HEADER) - 1))
     if is_torn or offset >= len(content):
         return content[:offset]
