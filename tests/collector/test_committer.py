@@ -34,12 +34,21 @@ class Gate(Database):
         self.is_open.set()
         self.has_visitor = threading.Event()
 
-    def run(self, work: Callable[[Connection], _T], **options: Any) -> _T:
+    def run(self, work: Callable[[Connection], _T]) -> _T:
         """Wait at the gate, then as usual."""
+        self.wait()
+        return super().run(work)
+
+    def autocommit(self, work: Callable[[Connection], _T]) -> _T:
+        """The same."""
+        self.wait()
+        return super().autocommit(work)
+
+    def wait(self) -> None:
+        """Come to the gate."""
         self.transactions += 1
         self.has_visitor.set()
         assert self.is_open.wait(30)
-        return super().run(work, **options)
 
 
 @pytest.fixture
@@ -176,7 +185,7 @@ def test_a_group_that_fails_is_told_so(gate: Gate, monkeypatch: pytest.MonkeyPat
     """When the database goes away under a group, each of its requests hears of it, and the next group is led."""
     committer = Committer(gate)
 
-    def fail(work: Callable[[Connection], _T], **_: Any) -> _T:
+    def fail(work: Callable[[Connection], _T]) -> _T:
         raise UnavailableError("The database is away", "send the same request again")
 
     gate.is_open.clear()
@@ -184,7 +193,7 @@ def test_a_group_that_fails_is_told_so(gate: Gate, monkeypatch: pytest.MonkeyPat
     with ThreadPoolExecutor(4) as threads:
         held = threads.submit(commit, committer, events=[event("held up")])
         assert gate.has_visitor.wait(30)
-        monkeypatch.setattr(gate, "run", fail)
+        monkeypatch.setattr(gate, "autocommit", fail)
         others = [threads.submit(commit, committer, events=[event(n)]) for n in range(3)]
         wait_until(lambda: len(committer._waiting) == 3, what="the others in line")
         gate.is_open.set()

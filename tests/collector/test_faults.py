@@ -212,8 +212,8 @@ def test_somebody_holds_a_lock(own: OwnPostgres, impatient: Collector) -> None:
 
 
 @contextlib.contextmanager
-def cut_at_commit(dsn: str, *, delivered: bool) -> Iterator[str]:
-    """A line to Postgres that breaks at the first COMMIT: before it gets there, or before its answer gets back."""
+def cut_at(words: bytes, dsn: str, *, delivered: bool) -> Iterator[str]:
+    """A line to Postgres that breaks at the first of these words: before they get there, or before their answer does."""
     parameters = conninfo_to_dict(dsn)
     path = f"{parameters['host']}/.s.PGSQL.{parameters['port']}"
     cuts = ["the first"]
@@ -228,7 +228,7 @@ def cut_at_commit(dsn: str, *, delivered: bool) -> Iterator[str]:
         def carry(self, server: socket.socket) -> bool:
             for source in select.select([self.request, server], [], [])[0]:
                 data = source.recv(65536)
-                if source is self.request and b"COMMIT\0" in data and cuts:
+                if source is self.request and words in data and cuts:
                     cuts.clear()
                     if delivered:
                         server.sendall(data)
@@ -251,13 +251,17 @@ def cut_at_commit(dsn: str, *, delivered: bool) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("delivered", [False, True])
-def test_the_answer_to_commit_is_lost(dsn: str, connection: Connection, delivered: bool) -> None:
-    """Whether COMMIT happened or not, what comes after a lost answer makes no second row and loses none."""
-    with cut_at_commit(dsn, delivered=delivered) as broken, contextlib.closing(Database(broken)) as database:
-        verdicts = [commit(Committer(database), events=EVENTS) for _ in range(2)]
-    first = Verdict(duplicates=20) if delivered else Verdict(accepted=20)
-    assert [first, Verdict(duplicates=20)] == verdicts
-    assert stored_once(connection, 20)
+@pytest.mark.parametrize(("words", "count"), [(b"analytics_write", 20), (b"COMMIT\0", 200)])
+def test_the_answer_to_commit_is_lost(
+    dsn: str, connection: Connection, words: bytes, count: int, delivered: bool
+) -> None:
+    """Whether a commit of few or of many happened or not, what comes after makes no second row and loses none."""
+    events = [event(n, f"s{n % 3}", n % 2 + 1, created_at=at(n / 100)) for n in range(count)]
+    with cut_at(words, dsn, delivered=delivered) as broken, contextlib.closing(Database(broken)) as database:
+        verdicts = [commit(Committer(database), events=events) for _ in range(2)]
+    first = Verdict(duplicates=count) if delivered else Verdict(accepted=count)
+    assert [first, Verdict(duplicates=count)] == verdicts
+    assert stored_once(connection, count)
 
 
 @pytest.mark.parametrize(

@@ -228,10 +228,10 @@ def test_https_is_what_a_trusted_proxy_says_it_is(
         ("a", None),
         (f"a={SESSION}x", None),
         (f"a={SESSION[:-1]}", None),
-        (f"a={SESSION.upper()}", None),
+        (f"a={SESSION[:-1]}.", None),
         (f'a="{SESSION}"', None),
         (f"a={SESSION[:-1]}\n", None),
-        ("a=../../../../../../etc/pas", None),
+        ("a=../../../../etc/p", None),
     ],
 )
 def test_only_a_session_id_of_ours_is_taken(cookies: str, expected: str | None) -> None:
