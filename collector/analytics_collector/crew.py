@@ -2,7 +2,7 @@
 
 A thread for each of them would hand the interpreter over a dozen times before eight stand in line for the same COMMIT.
 Here one thread takes all that have arrived, lets each come as far as its commit (`together`), and answers them one
-after the other when it is done; what arrives meanwhile is its next batch, or that of another thread.
+after the other when it is done; what arrives meanwhile is its next batch. A second thread would only split the batches.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from typing import Final, Generic, TypeVar
 
 from . import together
 
-THREADS: Final = 2  # one that waits for Postgres, and one that reads and answers meanwhile
 _MOST: Final = 64  # requests at a time: a thousand of them would wait for each other
 
 _T = TypeVar("_T")
 
 
 class Crew(Generic[_T]):
-    """The threads that do so.
+    """The thread that does so; it comes and goes.
 
     Args:
         submit: Runs a function in a thread.
@@ -41,17 +40,17 @@ class Crew(Generic[_T]):
         self._finish = finish
         self._lock = threading.Lock()
         self._ready: deque[_T] = deque()
-        self._threads = 0
+        self._is_at_work = False
 
     def add(self, request: _T) -> None:
         """Have a request served; `call` lets it begin."""
         self._ready.append(request)
 
     def call(self) -> None:
-        """Send another thread to work, if there is something to do for it."""
+        """Send the thread to work, if there is something to do and it is not at it."""
         with self._lock:
-            is_wanted = bool(self._ready) and self._threads < THREADS
-            self._threads += is_wanted
+            is_wanted = bool(self._ready) and not self._is_at_work
+            self._is_at_work |= is_wanted
         if is_wanted:
             self._submit(self._work)
 
@@ -61,8 +60,8 @@ class Crew(Generic[_T]):
             self._finish(list(zip(requests, stays, strict=True)))
 
     def _next(self) -> list[_T]:
-        """All that are ready; without any this thread goes, and whoever comes after that is seen by `call`."""
+        """All that are ready; without any the thread goes, and whoever comes after that is seen by `call`."""
         with self._lock:
             requests = [self._ready.popleft() for _ in range(min(len(self._ready), _MOST))]
-            self._threads -= not requests
+            self._is_at_work = bool(requests)
         return requests

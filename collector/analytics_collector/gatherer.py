@@ -5,7 +5,8 @@ that send one byte and then nothing keep everybody else out, for as long as they
 all idle connections anyway also takes in what arrives, and a thread gets a request when all of it is there. So a slow
 client costs a buffer and not a thread; what takes too long is closed, and when the buffers are full, the oldest are.
 
-What is posted in a few bytes is served by a `Crew`, many in one thread; all else has a thread of its own.
+What is posted in a few bytes is served by a `Crew`, many in one thread; all else has a thread of its own. And the
+workers have about as many connections each (`peers`), as one whose clients all sit with another worker is of no use.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from gunicorn.workers.gthread import TConn, ThreadWorker
 from .config import Settings
 from .crew import Crew
 from .intake import Intake
+from .peers import Peers
 
 MOST_BUFFERED: Final = 128 * 1024 * 1024  # bytes of unfinished requests in one worker
 _STEP: Final = 256 * 1024  # bytes read at a time
@@ -31,7 +33,11 @@ _PAUSE: Final = 0.1  # seconds between two looks at the clock
 _CROWDED: Final = 0.9  # share of gunicorn's `worker_connections` from which on there is no room for slow ones
 _SLOW: Final = 1.0  # seconds that a request may take to arrive even then
 _LINGER: Final = 2.0  # seconds that a stopping worker waits for the first byte of a request
+_COURTESY: Final = 0.0005  # seconds in which a worker with fewer connections may take the next one
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+_peers: Final = Peers()
 
 
 @attrs.frozen
@@ -62,6 +68,12 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._looked_at = 0.0
         self._crew = Crew(lambda work: self.tpool.submit(work), self._serve, self._finish_later)
 
+    def accept(self, listener: object) -> None:
+        """Take a connection, unless a worker that has fewer is as quick."""
+        if _peers.have_fewer(self.nr_conns, time.monotonic()):
+            time.sleep(_COURTESY)
+        super().accept(listener)
+
     def enqueue_req(self, conn: TConn) -> None:
         """Gather a request; gunicorn calls this for each connection that is new or has become readable."""
         if self.cfg.is_ssl:  # what is behind the handshake only gunicorn can read
@@ -88,6 +100,8 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         """Look at the clock; gunicorn calls this at each turn of its loop, once a second at least."""
         super().notify()
         now = time.monotonic()
+        if self.alive:
+            _peers.tell(self.age, self.nr_conns, now)
         if now - self._looked_at >= _PAUSE:
             self._looked_at = now
             self._look(now)

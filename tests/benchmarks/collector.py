@@ -28,7 +28,6 @@ from analytics_collector.event_rows import EventRow, copied, key_of  # noqa: E40
 from analytics_collector.protocols import native  # noqa: E402
 from analytics_collector.sql import load  # noqa: E402
 from tests.benchmarks.common import page  # noqa: E402
-from tests.benchmarks.common.awake import awake  # noqa: E402
 from tests.benchmarks.serving import databases, disk, machine, servers  # noqa: E402
 from tests.benchmarks.serving.databases import HISTORIES  # noqa: E402
 from tests.benchmarks.serving.event import new_event  # noqa: E402
@@ -60,7 +59,7 @@ def measure(bin_dir: Path | None, seconds: float, rounds: int) -> Figures:
         seconds: Of each turn.
         rounds: Turns of each contestant in each contest.
     """
-    with databases.running(bin_dir) as on, servers.running(on) as at, awake():
+    with databases.running(bin_dir) as on, servers.running(on) as at:
         crowd = store(at, Load(visitors=CROWD, events=1, seconds=seconds), "/create", rounds)
         alone = store(at, Load(events=1, seconds=seconds), "/create", rounds)
         batches = store(at, Load(visitors=8, events=BATCH, seconds=seconds), "/bulk_create", rounds)

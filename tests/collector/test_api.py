@@ -499,7 +499,9 @@ def test_a_claim_goes_through_indexes(connection: psycopg.Connection) -> None:
         connection.execute(f"UPDATE {table} SET user_id = NULL WHERE session_id ~ '^s100[0-9]$'".encode())
     before = write(1999, None)
     assert [write(session, 7) for session in range(1000, 1010)] == [before] * 10
-    claimed = connection.execute("SELECT count(*) FROM analytics_event WHERE user_id = 7 AND session_id ~ '^s100[0-9]$'")
+    claimed = connection.execute(
+        "SELECT count(*) FROM analytics_event WHERE user_id = 7 AND session_id ~ '^s100[0-9]$'"
+    )
     assert claimed.fetchone() == (100,)
 
 

@@ -17,7 +17,7 @@ import pytest
 from greenlet import greenlet
 
 from analytics_collector import together
-from analytics_collector.crew import THREADS, Crew
+from analytics_collector.crew import Crew
 from tests.collector.batches import body, event
 from tests.conftest import WRITE_KEY
 from tests.programs import Collector, run_collector, wait_until
@@ -123,18 +123,16 @@ def test_a_thousand_do_not_wait_for_each_other(service: Service) -> None:
     assert max(map(len, service.batches)) == 64
 
 
-def test_those_who_come_while_all_are_busy_are_served_by_the_same_threads(service: Service) -> None:
-    """The crew keeps to its number of threads, and nobody has to be called for those who came meanwhile."""
+def test_those_who_come_meanwhile_are_the_next_batch(service: Service) -> None:
+    """While the thread is at it nobody else is sent to work, and nobody has to be called for those who came."""
     service.is_open.clear()
-    for number in range(THREADS):
-        add(service, number)
-        wait_until(lambda: not service.crew._ready, what="a thread's being at it")
-    for number in range(THREADS, 20):
+    add(service, 0)
+    wait_until(lambda: not service.crew._ready, what="the thread's being at it")
+    for number in range(1, 20):
         add(service, number)
     service.is_open.set()
     wait_until(lambda: len(service.served()) == 20, what="all served")
-    assert len(service.batches) == THREADS + 1
-    assert len(set(service.threads.values())) <= THREADS
+    assert service.batches == [[0], list(range(1, 20))]
 
 
 def test_nobody_is_forgotten_or_served_twice(service: Service) -> None:

@@ -213,7 +213,7 @@ def test_somebody_holds_a_lock(own: OwnPostgres, impatient: Collector) -> None:
 
 @contextlib.contextmanager
 def cut_at(words: bytes, dsn: str, *, delivered: bool) -> Iterator[str]:
-    """A line to Postgres that breaks at the first of these words: before they get there, or before their answer does."""
+    """A line to Postgres that breaks at the first of these words: before they arrive, or before their answer does."""
     parameters = conninfo_to_dict(dsn)
     path = f"{parameters['host']}/.s.PGSQL.{parameters['port']}"
     cuts = ["the first"]

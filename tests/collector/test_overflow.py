@@ -73,7 +73,8 @@ def leftovers(connection: Connection) -> list[str]:
     rows = connection.execute(
         "SELECT relname FROM pg_class WHERE relname ~ 'staging|moved|changed|rest' AND relkind IN ('r', 'p')"
         " UNION ALL SELECT tgname FROM pg_trigger WHERE NOT tgisinternal UNION ALL SELECT proname FROM pg_proc"
-        " WHERE proname = 'analytics_note_change' UNION ALL SELECT conname FROM pg_constraint WHERE conname = 'analytics_moving'"
+        " WHERE proname = 'analytics_note_change'"
+        " UNION ALL SELECT conname FROM pg_constraint WHERE conname = 'analytics_moving'"
     )
     return [name for (name,) in rows]
 

@@ -127,14 +127,18 @@ def test_one_of_two_collectors_is_restarted(dsn: str, tmp_path: Path, count: int
     """SIGTERM to one of two: its clients go to the other one; the SDK, which has one address, keeps what it has."""
     port, log = free_port(), tmp_path / "log"
     url = f"http://127.0.0.1:{port}"
-    with serve(dsn, log) as other, contextlib.ExitStack() as last, load(url, other.url, clients=4) as ledger:
-        with tracking(url, ledger):
-            for _ in range(count):
-                with serve(dsn, log, port=port):
-                    wait_until(goes_on(ledger), within=60, what="going on")
-                wait_until(goes_on(ledger), within=60, what="going on without it")
-            last.enter_context(serve(dsn, log, port=port))  # which takes the last of what is tracked
-            wait_until(goes_on(ledger), within=60, what="going on")
+    with (
+        serve(dsn, log) as other,
+        contextlib.ExitStack() as last,
+        load(url, other.url, clients=4) as ledger,
+        tracking(url, ledger),
+    ):
+        for _ in range(count):
+            with serve(dsn, log, port=port):
+                wait_until(goes_on(ledger), within=60, what="going on")
+            wait_until(goes_on(ledger), within=60, what="going on without it")
+        last.enter_context(serve(dsn, log, port=port))  # which takes the last of what is tracked
+        wait_until(goes_on(ledger), within=60, what="going on")
     ledger.assert_balanced(dsn)
     assert ledger.seen["503"] == 0
     assert_calm(log)
