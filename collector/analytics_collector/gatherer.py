@@ -5,15 +5,18 @@ that send one byte and then nothing keep everybody else out, for as long as they
 all idle connections anyway also takes in what arrives, and a thread gets a request when all of it is there. So a slow
 client costs a buffer and not a thread; what takes too long is closed, and when the buffers are full, the oldest are.
 
-What is posted in a few bytes is served by a `Crew`, many in one thread; all else has a thread of its own. And the
+What writes a few records is served by a `Crew`, many in one thread; all else has a thread of its own. And the
 workers have about as many connections each (`peers`), as one whose clients all sit with another worker is of no use.
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import selectors
 import socket
+import termios
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -34,6 +37,7 @@ _CROWDED: Final = 0.9  # share of gunicorn's `worker_connections` from which on 
 _SLOW: Final = 1.0  # seconds that a request may take to arrive even then
 _LINGER: Final = 2.0  # seconds that a stopping worker waits for the first byte of a request
 _COURTESY: Final = 0.0005  # seconds in which a worker with fewer connections may take the next one
+_ANSWER: Final = 128 * 1024  # bytes that the kernel takes of an answer, whether somebody reads it or not
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
@@ -82,6 +86,8 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         intake = self._intakes[conn] = Intake(time.monotonic(), self._patience, self._most_bytes)
         intake.add(_pipelined(conn))
         conn.sock.setblocking(False)
+        if not conn.initialized:
+            conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _ANSWER)
         self._receive(conn, intake)  # most have sent it all by now
 
     def wait_for_and_dispatch_events(self, timeout: float) -> None:
@@ -154,7 +160,7 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         conn.init()
         conn.parser.unreader.unread(bytes(intake.buffer))
         conn.data_ready = True
-        if intake.is_small_post:
+        if intake.is_quick and _has_been_heard(conn.sock):
             self._crew.add(conn)
         else:
             super().enqueue_req(conn)
@@ -186,6 +192,14 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._reading_until.pop(conn, None)
         with contextlib.suppress(OSError):
             conn.sock.shutdown(socket.SHUT_RD)
+
+
+def _has_been_heard(connection: socket.socket) -> bool:
+    """Whether the other side has all that was sent: who never reads may keep a thread waiting, but not the crew's."""
+    unsent = array.array("i", [0])
+    with contextlib.suppress(OSError):  # a kind of socket that does not know
+        fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, unsent)
+    return unsent[0] == 0
 
 
 def _received(connection: socket.socket) -> bytes | None:

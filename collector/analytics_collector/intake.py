@@ -12,8 +12,10 @@ State = Literal["partial", "expects", "whole", "too_large", "broken"]
 
 MOST_HEAD_BYTES: Final = 64 * 1024  # gunicorn refuses less than that; it only has to see it
 SMALL: Final = 32 * 1024  # bytes of a request that takes a millisecond or so
+MOST_OBJECTS: Final = 100  # JSON objects in one; their verdicts have 1,200 bytes at most, each
 SLOWEST: Final = 10 * 1024  # bytes a second that earn a sender more time
 
+_GZIP_MAGIC: Final = b"\x1f\x8b"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"^content-length:[ \t]*([0-9]{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CHUNKED: Final = re.compile(rb"^transfer-encoding:.*chunked", re.IGNORECASE | re.MULTILINE)
@@ -57,10 +59,16 @@ class Intake:
         self._is_expecting = False
 
     @property
-    def is_small_post(self) -> bool:
-        """Whether it is whole, writes something, and takes little time: others may be served in the same thread."""
-        is_small = len(self.buffer) <= SMALL and self.state == "whole"
-        return is_small and self.buffer.startswith(b"POST ")
+    def is_quick(self) -> bool:
+        """Whether it is whole and writes a few records, so that others may be served in the same thread.
+
+        What is compressed or comes in chunks may be anything; and as many answers as `MOST_OBJECTS` records may get
+        go into a socket without waiting for whoever should read them.
+        """
+        if self._body_at is None or self._chunks is not None or len(self.buffer) > SMALL or self.state != "whole":
+            return False
+        is_post = self.buffer.startswith(b"POST ") and not self.buffer.startswith(_GZIP_MAGIC, self._body_at)
+        return is_post and self.buffer.count(b"{") <= MOST_OBJECTS
 
     @property
     def deadline(self) -> float:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import attrs
@@ -20,10 +20,9 @@ import pytest
 
 import analytics_collector
 import analytics_sdk
-from analytics_collector import keys, migrate
 from tests.collector.operating import answers, ask, workers_of
 from tests.collector.senders import Ledger, goes_on, load
-from tests.conftest import READ_KEY, WRITE_KEY
+from tests.conftest import WRITE_KEY
 from tests.programs import ROOT, free_port, running, wait_until
 
 WORKERS = 2
@@ -56,17 +55,6 @@ class Served:
         return workers_of(self.process.pid)
 
 
-@pytest.fixture
-def dsn(new_database: Callable[[], str]) -> str:
-    """A database of the test's own, which it may migrate."""
-    dsn = new_database()
-    with psycopg.connect(dsn, autocommit=True) as connection:
-        migrate.apply(connection)
-        keys.register(connection, "web", "write", WRITE_KEY)
-        keys.register(connection, "dashboard", "read", READ_KEY)
-    return dsn
-
-
 @contextlib.contextmanager
 def serve(dsn: str, log: Path, *, port: int = 0, **environ: str) -> Iterator[Served]:
     """Run the command; it is ready when the block begins."""
@@ -93,61 +81,76 @@ def tracking(url: str, ledger: Ledger) -> Iterator[None]:
     ledger.stored |= set(ids)
 
 
+@contextlib.contextmanager
+def under_load(dsn: str, log: Path) -> Iterator[tuple[Served, Ledger]]:
+    """A collector that clients and the SDK send to, and the ledger of what they sent."""
+    with serve(dsn, log) as served, load(served.url, clients=4) as ledger, tracking(served.url, ledger):
+        yield served, ledger
+
+
 @times
-def test_reloads_in_a_row(dsn: str, tmp_path: Path, count: int) -> None:
+def test_reloads_in_a_row(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGHUP after SIGHUP, also before the last one is over: every event is stored once, and nobody is refused."""
-    with serve(dsn, tmp_path / "log") as served, load(served.url, clients=4) as ledger, tracking(served.url, ledger):
+    with (
+        serve(own_dsn, tmp_path / "log") as served,
+        load(served.url, clients=4) as ledger,
+        tracking(served.url, ledger),
+    ):
         for number in range(count):
             before = served.workers
             served.signal(signal.SIGHUP)
             if number % 3:  # else the next one comes in the midst of it
                 wait_until(lambda before=before: len(served.workers - before) >= WORKERS, within=60, what="new workers")
                 wait_until(goes_on(ledger), within=60, what="going on")
-    ledger.assert_balanced(dsn)
+    ledger.assert_balanced(own_dsn)
     assert ledger.seen["refused"] == ledger.seen["503"] == 0
     assert_calm(tmp_path / "log")
 
 
 @times
-def test_more_workers_and_fewer(dsn: str, tmp_path: Path, count: int) -> None:
+def test_more_workers_and_fewer(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGTTIN and SIGTTOU under load: a worker more, a worker less, every event once, and nobody is refused."""
-    with serve(dsn, tmp_path / "log") as served, load(served.url, clients=4) as ledger, tracking(served.url, ledger):
+    with (
+        serve(own_dsn, tmp_path / "log") as served,
+        load(served.url, clients=4) as ledger,
+        tracking(served.url, ledger),
+    ):
         for _ in range(count):
             for number, workers in ((signal.SIGTTIN, WORKERS + 1), (signal.SIGTTOU, WORKERS)):
                 served.signal(number)
                 wait_until(lambda workers=workers: len(served.workers) == workers, within=30, what=number.name)
                 wait_until(goes_on(ledger), within=60, what="going on")
-    ledger.assert_balanced(dsn)
+    ledger.assert_balanced(own_dsn)
     assert ledger.seen["refused"] == ledger.seen["503"] == 0
     assert_calm(tmp_path / "log")
 
 
 @times
-def test_one_of_two_collectors_is_restarted(dsn: str, tmp_path: Path, count: int) -> None:
+def test_one_of_two_collectors_is_restarted(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGTERM to one of two: its clients go to the other one; the SDK, which has one address, keeps what it has."""
     port, log = free_port(), tmp_path / "log"
     url = f"http://127.0.0.1:{port}"
     with (
-        serve(dsn, log) as other,
+        serve(own_dsn, log) as other,
         contextlib.ExitStack() as last,
         load(url, other.url, clients=4) as ledger,
         tracking(url, ledger),
     ):
         for _ in range(count):
-            with serve(dsn, log, port=port):
+            with serve(own_dsn, log, port=port):
                 wait_until(goes_on(ledger), within=60, what="going on")
             wait_until(goes_on(ledger), within=60, what="going on without it")
-        last.enter_context(serve(dsn, log, port=port))  # which takes the last of what is tracked
+        last.enter_context(serve(own_dsn, log, port=port))  # which takes the last of what is tracked
         wait_until(goes_on(ledger), within=60, what="going on")
-    ledger.assert_balanced(dsn)
+    ledger.assert_balanced(own_dsn)
     assert ledger.seen["503"] == 0
     assert_calm(log)
 
 
 @times
-def test_another_master_on_the_same_socket(dsn: str, tmp_path: Path, count: int) -> None:
+def test_another_master_on_the_same_socket(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGUSR2 and then SIGTERM to the old master, again and again: every event once, and nobody is refused."""
-    with contextlib.ExitStack() as last, serve(dsn, tmp_path / "log") as served:
+    with contextlib.ExitStack() as last, serve(own_dsn, tmp_path / "log") as served:
         master = served.process.pid
         with load(served.url, clients=4) as ledger, tracking(served.url, ledger):
             for _ in range(count):
@@ -158,7 +161,7 @@ def test_another_master_on_the_same_socket(dsn: str, tmp_path: Path, count: int)
                 wait_until(lambda master=master: has_ended(master, served.process), within=60, what="its end")
                 master = new
                 wait_until(goes_on(ledger), within=60, what="going on with the new one")
-    ledger.assert_balanced(dsn)
+    ledger.assert_balanced(own_dsn)
     assert ledger.seen["refused"] == ledger.seen["503"] == 0
     assert_calm(tmp_path / "log")
 
@@ -207,24 +210,24 @@ def version_of_tomorrow(tmp_path: Path) -> str:
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(5, marks=pytest.mark.slow)])
-def test_two_versions_side_by_side(dsn: str, tmp_path: Path, version_of_tomorrow: str, rounds: int) -> None:
+def test_two_versions_side_by_side(own_dsn: str, tmp_path: Path, version_of_tomorrow: str, rounds: int) -> None:
     """Migrate, then roll: the old version stays ready on the new tables, both write, and every event is stored once."""
     log, tomorrow = tmp_path / "log", {"PYTHONPATH": version_of_tomorrow}
     ports = free_port(), free_port()
     urls = [f"http://127.0.0.1:{port}" for port in ports]
     with contextlib.ExitStack() as new_version, contextlib.ExitStack() as clients:
-        with serve(dsn, log, port=ports[0]) as old, readiness_of(old.url) as unready:
+        with serve(own_dsn, log, port=ports[0]) as old, readiness_of(old.url) as unready:
             ledger = clients.enter_context(load(*urls, clients=4))
             clients.enter_context(tracking(urls[1], ledger))
-            assert upgrade(dsn, version_of_tomorrow, ledger) == ["Applied 0999_of_tomorrow"]
+            assert upgrade(own_dsn, version_of_tomorrow, ledger) == ["Applied 0999_of_tomorrow"]
             for _ in range(rounds):
-                with serve(dsn, log, port=ports[1], **tomorrow) as new:
+                with serve(own_dsn, log, port=ports[1], **tomorrow) as new:
                     wait_until(goes_on(ledger, 100), within=60, what="both going on")
                     assert ask(new.url, "/readyz").status == ask(old.url, "/readyz").status == 200
-            new_version.enter_context(serve(dsn, log, port=ports[1], **tomorrow))
+            new_version.enter_context(serve(own_dsn, log, port=ports[1], **tomorrow))
             assert unready == []
         wait_until(goes_on(ledger), what="the new one going on alone")
-    ledger.assert_balanced(dsn)
+    ledger.assert_balanced(own_dsn)
     assert_calm(log)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import re
 import socket
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -311,3 +313,54 @@ def test_a_worker_ends_although_clients_are_connected(migrated_dsn: str) -> None
         running.process.terminate()
         wait_until(lambda: running.process.poll() is not None, within=12, what="the end")
         assert running.process.returncode == 0
+
+
+def test_who_never_reads_keeps_nobody_waiting(migrated_dsn: str) -> None:
+    """A client that asks again and again and reads no answer has a thread of its own once the kernel keeps no more."""
+    with run_collector(migrated_dsn, workers=1) as running, socket.socket() as deaf:
+        address = urlsplit(running.url)
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        deaf.connect((address.hostname, address.port))
+        with pytest.raises(AssertionError, match="being taken"):
+            ask_and_ask(deaf)
+        for number in range(20):
+            assert post(running.url, body(events=[event(number)]), timeout=5).status == 200
+
+
+def ask_and_ask(client: socket.socket) -> None:
+    """Ask for long answers, one after the other, until nobody takes what is asked."""
+    for _ in range(1000):
+        client.sendall(with_length(b'{"events":[' + b"{}," * 90 + b"{}]}"))
+        wait_until(lambda: all_was_taken(client), within=0.5, what="its being taken")
+
+
+def all_was_taken(client: socket.socket) -> bool:
+    """Whether a server on this machine has read all that was sent to it."""
+    ends = [f"0100007F:{port:04X}" for port in (client.getpeername()[1], client.getsockname()[1])]
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()]
+    (row,) = [row for row in rows if row[1:3] == ends]
+    return int(row[4].partition(":")[2], 16) == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "is_quick"),
+    [
+        (body(events=[event(1)]), True),
+        (body(events=[event(n) for n in range(98)]), True),
+        (body(events=[event(n) for n in range(100)]), False),
+        (b'{"events":[' + b"{}," * 5000 + b"{}]}", False),
+        (gzip.compress(body(events=[event(1)])), False),
+        (body(events=[event(1, event_data={"text": "x" * 40_000})]), False),
+    ],
+)
+def test_what_may_share_a_thread(content: bytes, is_quick: bool) -> None:
+    """A few records in plain JSON do; what is large, compressed, in chunks or incomplete does not, nor does a read."""
+    for request, expected in ((with_length(content), is_quick), (chunked(content), False)):
+        intake = Intake(0, 20, 10**6)
+        intake.add(request[:-1])
+        assert not intake.is_quick
+        intake.add(request[-1:])
+        assert intake.is_quick == expected
+    reading = Intake(0, 20, 1024)
+    reading.add(b"GET /v1/events HTTP/1.1\r\nHost: x\r\n\r\n")
+    assert (reading.state, reading.is_quick) == ("whole", False)
