@@ -80,14 +80,15 @@ def plain(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("postgres", ["18", "15"])
 def tests(session: nox.Session, postgres: str) -> None:
-    """All tests but the slow ones, on the embedded Postgres 18, and on 15 where Debian's is installed."""
-    environment = {}
+    """All tests but the slow ones on the embedded Postgres 18, and the collector's on Debian's 15 where it is installed."""
+    environment, paths = {}, ["--ignore=tests/api"]
     if postgres == "15":
         if not POSTGRES_15.exists():
             session.skip(f"there is no Postgres 15 in {POSTGRES_15}")
         environment["ANALYTICS_POSTGRES_BIN"] = str(POSTGRES_15)
+        paths = ["tests/collector", "tests/chaos", "tests/end_to_end"]  # whoever else stores something goes through it
     install(session, "collector", "embedded", "plan", groups=("test", "hosts"))
-    arguments = session.posargs or ["-m", "not slow", "--ignore=tests/api", "--numprocesses=2"]
+    arguments = session.posargs or ["-m", "not slow", "--numprocesses=2", *paths]
     session.run("python", "-m", "pytest", *arguments, env=environment)
 
 
