@@ -80,7 +80,7 @@ def plain(session: nox.Session) -> None:
 @nox.session
 @nox.parametrize("postgres", ["18", "15"])
 def tests(session: nox.Session, postgres: str) -> None:
-    """All tests but the slow ones on the embedded Postgres 18, and the collector's on Debian's 15 where it is installed."""
+    """All tests but the slow ones on the embedded Postgres 18; the collector's on 15, where Debian's is installed."""
     environment, paths = {}, ["--ignore=tests/api"]
     if postgres == "15":
         if not POSTGRES_15.exists():
