@@ -37,6 +37,12 @@ _ATTEMPTS: Final = 5
 _LONGEST_STATEMENT: Final = 30  # seconds; a list without a filter must not hold a connection for ever
 _FRESH: Final = 5.0  # seconds for which the last trouble counts as that of now
 
+_UNMIGRATED: Final = (
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.UndefinedColumn,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedObject,  # a type
+)
 _FAULTS: Final[dict[str, Fault]] = {
     "08": "again",  # connection exception
     "40": "again",  # serialization failure, deadlock
@@ -57,7 +63,7 @@ def fault_of(error: psycopg.Error) -> Fault:
     """What an error of the driver means for the work at hand."""
     if isinstance(error, PoolTimeout | psycopg.errors.ConnectionTimeout):  # all of the patience was spent
         return "away"
-    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+    if isinstance(error, _UNMIGRATED):
         return "unmigrated"
     if error.sqlstate is None:  # the driver's own: a lost connection, or a value it cannot send
         return "again" if isinstance(error, psycopg.OperationalError) else "refused"

@@ -280,6 +280,8 @@ def test_the_answer_to_commit_is_lost(
         ("58030", "away"),  # input/output error
         ("42P01", "unmigrated"),  # undefined table
         ("42703", "unmigrated"),  # undefined column
+        ("42883", "unmigrated"),  # undefined function
+        ("42704", "unmigrated"),  # undefined object: a type
         ("22003", "refused"),  # numeric value out of range
         ("23503", "refused"),  # foreign key
         ("54000", "refused"),  # program limit

@@ -34,6 +34,8 @@ def owner(new_database: Callable[[], str]) -> Iterator[psycopg.Connection]:
         connection.execute(f"CREATE ROLE {ROLE} LOGIN")
         connection.execute(f"REVOKE ALL ON DATABASE {connection.info.dbname} FROM PUBLIC")  # as the page says
         connection.execute(f"GRANT CONNECT ON DATABASE {connection.info.dbname} TO {ROLE}")
+        for kind in ("FUNCTIONS", "TYPES"):  # as careful operators do
+            connection.execute(f"ALTER DEFAULT PRIVILEGES REVOKE ALL ON {kind} FROM PUBLIC")
         migrate.apply(connection)
         yield connection
         connection.execute(f"DROP OWNED BY {ROLE}")

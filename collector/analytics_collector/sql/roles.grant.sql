@@ -8,3 +8,13 @@ TO {role};
 GRANT SELECT, INSERT ON analytics_reject TO {role};
 
 GRANT SELECT ON analytics_key, analytics_migration, analytics_job TO {role};
+
+-- Everybody may call a function, but where that default was changed.
+GRANT EXECUTE ON FUNCTION
+    analytics_write(jsonb, jsonb),
+    analytics_touch_sessions(jsonb),
+    analytics_claim_sessions(analytics_touched[], text[]),
+    analytics_grow_profiles(analytics_touched[])
+TO {role};
+
+GRANT USAGE ON TYPE analytics_touched TO {role};
