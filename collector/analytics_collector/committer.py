@@ -22,7 +22,7 @@ from .batch import Batch, Item, Reject, user_ids
 from .db import Connection, Database, fault_of
 from .event_rows import Key, key_of
 from .exceptions import UnavailableError
-from .records import EventRecord, UserId, stored_user_id
+from .records import EventRecord, Record, UserId, stored_user_id
 
 MOST_WAITING: Final = 64 * 1024 * 1024  # bytes of requests that wait for a commit, before others are turned away
 _MOST_RECORDS: Final = 10_000  # in one transaction
@@ -202,25 +202,19 @@ class Committer:
 
     def _store(self, entries: Sequence[Entry], rejects: Sequence[tuple[str, Reject]] = ()) -> None:
         """Store all of it in one transaction, and book it."""
-        seen = self._put([item for _, item in entries], rejects)
+        before = self._put([item for _, item in entries], rejects)
         for ticket, item in entries:
-            record = item.record
-            if not isinstance(record, EventRecord):
-                ticket.count(is_new=True)
-                continue
-            key = key_of(record)
-            ticket.count(is_new=key not in seen)
-            seen.add(key)
+            ticket.count(is_new=before is None or _is_new(item.record, before))
 
-    def _put(self, items: Sequence[Item], rejects: Sequence[tuple[str, Reject]]) -> set[Key]:
-        """Store all of it; tells which events were stored before."""
+    def _put(self, items: Sequence[Item], rejects: Sequence[tuple[str, Reject]]) -> set[Key] | None:
+        """Store all of it; tells which events were stored before, or None if all of them are new and different."""
         if len(items) > writer.FEW:
             try:
                 self._write(writer.copy, items, rejects)
             except psycopg.errors.UniqueViolation:  # some are there already: sent again, as an answer was lost
                 pass
             else:
-                return set()
+                return None
         return self._write(writer.write, items, rejects)
 
     def _write(self, store: Callable[..., _T], items: Sequence[Item], rejects: Sequence[tuple[str, Reject]]) -> _T:
@@ -277,3 +271,13 @@ class Committer:
 def _is_one_call(items: Sequence[Item], names: Iterable[UserId]) -> bool:
     """Whether items are stored by one statement, which is a transaction of its own: BEGIN and COMMIT are spared."""
     return all(item.kind != "user" for item in items) and not any(isinstance(name, str) for name in names)
+
+
+def _is_new(record: Record, seen: set[Key]) -> bool:
+    """Whether a record is one more; an event is seen from here on."""
+    if not isinstance(record, EventRecord):
+        return True
+    key = key_of(record)
+    is_new = key not in seen
+    seen.add(key)
+    return is_new

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from operator import attrgetter, itemgetter
@@ -62,11 +63,14 @@ def copy(connection: Connection, items: Sequence[Item], numbers: Mapping[str, in
     deltas = Deltas()
     owners = _touch_sessions(connection, fold_sessions(items, numbers), deltas)
     rows = _event_rows(items, numbers)
+    moments: dict[int, list[datetime]] = defaultdict(list)
     for row in rows:
         if row.user_id is None and row.record.session_id:
             row.user_id = owners[row.record.session_id]
         if row.user_id is not None:
-            deltas.add(row.user_id, 0, 1, row.record.created_at, row.record.created_at)
+            moments[row.user_id].append(row.record.created_at)
+    for user_id, times in moments.items():
+        deltas.add(user_id, 0, len(times), min(times), max(times))
     with connection.cursor() as cursor, cursor.copy(load("writer.copy_events")) as stream:
         stream.write(copied(rows))
     connection.execute(load("writer.grow_profiles"), {"deltas": _json(deltas.rows())})
