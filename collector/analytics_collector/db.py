@@ -253,7 +253,7 @@ class Database:
         assert self._watch is not None
         with self._watched(self._watch, connection):
             connection.execute("SET TIME ZONE 'UTC'")
-            connection.execute(load("db.timeouts"), timeouts)
+            connection.execute(load("db.session"), timeouts)
 
 
 def _commit(work: Callable[[Connection], _T], connection: Connection) -> _T:

@@ -81,7 +81,7 @@ def _examine_database(settings: Settings) -> Iterator[Finding]:
 def _examine_server(connection: Connection, settings: Settings) -> Iterator[Finding]:
     server = _server(connection)
     timeouts = {"lock_timeout": f"{_PATIENCE}s", "statement_timeout": f"{_PATIENCE}s"}
-    connection.execute(load("db.timeouts"), timeouts)
+    connection.execute(load("db.session"), timeouts)
     yield diagnosis.judge_version(server)
     yield diagnosis.judge_writable(server)
     yield diagnosis.judge_durability(server)

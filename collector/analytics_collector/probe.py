@@ -105,7 +105,7 @@ class Probe(Generic[_T]):
             self._connection = connect(self._conninfo, autocommit=True, tcp_user_timeout=_TCP_TIMEOUT)
             weakref.finalize(self, self._connection.close).atexit = False
             # Not as an option of the connection: the conninfo may have some of its own, such as a search_path.
-            self._connection.execute(load("db.timeouts"), _TIMEOUTS)
+            self._connection.execute(load("db.session"), _TIMEOUTS)
         return self._connection
 
     def _disconnect(self) -> None:

@@ -56,6 +56,10 @@ class Buffer:
         self._adopted = None
         self.is_ended = False
 
+    def renew_lock(self) -> None:
+        """In a forked child that sends what it has inherited: whoever held the lock at the fork is not here."""
+        self._queue.renew_lock()
+
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
         if self._adopted is not None:

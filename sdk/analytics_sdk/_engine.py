@@ -133,6 +133,7 @@ class Engine:
     def begin_anew(self, *, is_heir: bool = False) -> None:
         """In a forked child: what the parent has in hand is the parent's to send, unless this is its heir."""
         is_over = self.buffer.is_ended
+        self.buffer.renew_lock()
         inherited = list(self._waiting()) if is_heir else []
         self.encoder.altered = 0
         self.buffer.reset()

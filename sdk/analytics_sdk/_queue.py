@@ -66,11 +66,15 @@ class Queue:
         self.put: Callable[[bytes], None] = self._put_ahead if self._is_write_ahead else self._put_in_memory
         self.reset()
 
+    def renew_lock(self) -> None:
+        """In a forked child: whoever held the lock at the fork is not here to release it."""
+        self.lock = threading.RLock()
+
     def reset(self) -> None:
         """Begin anew, with a new lock: in a forked child the inherited records are the parent's to send."""
         for segment in (self._live, *self.segments):
             segment.leave()
-        self.lock = threading.RLock()
+        self.renew_lock()
         self.accepted = 0
         self.segments = deque()
         self._live = self._first_segment()

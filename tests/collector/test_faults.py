@@ -16,6 +16,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.pq import TransactionStatus
+from psycopg.sql import SQL, Identifier
 from psycopg_pool import PoolTimeout
 
 from analytics_collector import embedded, keys, migrate, profiles
@@ -209,6 +210,18 @@ def test_somebody_holds_a_lock(own: OwnPostgres, impatient: Collector) -> None:
         blocker.rollback()
         assert counts(post(impatient.url, content)) == (200, 20, 0)
         assert stored_once(blocker, 20)
+
+
+def test_the_database_s_isolation_is_not_ours(own_dsn: str) -> None:
+    """Where the default is SERIALIZABLE the writer has READ COMMITTED all the same, as its claims need it."""
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        name = Identifier(connection.info.dbname)
+        connection.execute(SQL("ALTER DATABASE {} SET default_transaction_isolation = 'serializable'").format(name))
+    with contextlib.closing(Database(own_dsn)) as database:
+        for run in (database.run, database.autocommit):
+            assert run(lambda connection: connection.execute("SHOW transaction_isolation").fetchone()) == (
+                "read committed",
+            )
 
 
 @contextlib.contextmanager

@@ -290,3 +290,20 @@ def test_an_answer_about_another_batch_is_none(make: Make, answer: dict[str, Any
     assert client.flush().delivered == 3
     assert len(network.requests) == 2
     assert_balanced(client.stats())
+
+
+def test_an_heir_waits_for_nobody_who_is_not_there(make: Make, network: Network) -> None:
+    """A child that sends what its parent tracked begins although another thread held the lock at the fork."""
+    client = make(URL, write_key="k", flush_interval=60)
+    client.track("click")
+    engine = client._engine
+    held, beginning = threading.Event(), threading.Thread(target=lambda: engine.begin_anew(is_heir=True), daemon=True)
+    lock = engine.buffer._queue.lock
+    holder = threading.Thread(target=lambda: (lock.acquire(), held.set(), beginning.join(10), lock.release()))
+    holder.start()
+    assert held.wait(10)
+    beginning.start()
+    beginning.join(5)
+    assert not beginning.is_alive()
+    holder.join(10)
+    assert client.stats().pending == 1
