@@ -297,13 +297,14 @@ def test_an_heir_waits_for_nobody_who_is_not_there(make: Make, network: Network)
     client = make(URL, write_key="k", flush_interval=60)
     client.track("click")
     engine = client._engine
-    held, beginning = threading.Event(), threading.Thread(target=lambda: engine.begin_anew(is_heir=True), daemon=True)
-    lock = engine.buffer._queue.lock
-    holder = threading.Thread(target=lambda: (lock.acquire(), held.set(), beginning.join(10), lock.release()))
+    lock, held, done = engine.buffer._queue.lock, threading.Event(), threading.Event()
+    holder = threading.Thread(target=lambda: (lock.acquire(), held.set(), done.wait(10), lock.release()))
     holder.start()
     assert held.wait(10)
+    beginning = threading.Thread(target=lambda: engine.begin_anew(is_heir=True), daemon=True)
     beginning.start()
     beginning.join(5)
     assert not beginning.is_alive()
+    done.set()
     holder.join(10)
     assert client.stats().pending == 1
