@@ -40,7 +40,6 @@ _FRESH: Final = 5.0  # seconds for which the last trouble counts as that of now
 _UNMIGRATED: Final = (
     psycopg.errors.UndefinedTable,
     psycopg.errors.UndefinedColumn,
-    psycopg.errors.UndefinedFunction,
     psycopg.errors.UndefinedObject,  # a type
 )
 _FAULTS: Final[dict[str, Fault]] = {
@@ -63,11 +62,17 @@ def fault_of(error: psycopg.Error) -> Fault:
     """What an error of the driver means for the work at hand."""
     if isinstance(error, PoolTimeout | psycopg.errors.ConnectionTimeout):  # all of the patience was spent
         return "away"
-    if isinstance(error, _UNMIGRATED):
+    if isinstance(error, _UNMIGRATED) or _lacks_function(error):
         return "unmigrated"
     if error.sqlstate is None:  # the driver's own: a lost connection, or a value it cannot send
         return "again" if isinstance(error, psycopg.OperationalError) else "refused"
     return _FAULTS.get(error.sqlstate) or _FAULTS.get(error.sqlstate[:2], "bug")
+
+
+def _lacks_function(error: psycopg.Error) -> bool:
+    """Whether it is one of ours; Postgres says the same of an operator, as where a column has another type."""
+    words = error.diag.message_primary or ""  # in whatever language; without the statement, which names our tables
+    return isinstance(error, psycopg.errors.UndefinedFunction) and "analytics_" in words
 
 
 class Database:

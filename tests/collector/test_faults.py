@@ -212,6 +212,15 @@ def test_somebody_holds_a_lock(own: OwnPostgres, impatient: Collector) -> None:
         assert stored_once(blocker, 20)
 
 
+def test_the_functions_are_missing(own_dsn: str) -> None:
+    """A database without our functions is one that was not migrated, and its sender comes again."""
+    with psycopg.connect(own_dsn, autocommit=True) as connection:
+        connection.execute("DROP FUNCTION analytics_write")
+    with contextlib.closing(Database(own_dsn)) as database, pytest.raises(UnavailableError) as raised:
+        commit(Committer(database), events=EVENTS)
+    assert raised.value.code == "unmigrated"
+
+
 def test_the_database_s_isolation_is_not_ours(own_dsn: str) -> None:
     """Where the default is SERIALIZABLE the writer has READ COMMITTED all the same, as its claims need it."""
     with psycopg.connect(own_dsn, autocommit=True) as connection:
@@ -293,7 +302,7 @@ def test_the_answer_to_commit_is_lost(
         ("58030", "away"),  # input/output error
         ("42P01", "unmigrated"),  # undefined table
         ("42703", "unmigrated"),  # undefined column
-        ("42883", "unmigrated"),  # undefined function
+        ("42883", "bug"),  # undefined function, none of ours
         ("42704", "unmigrated"),  # undefined object: a type
         ("22003", "refused"),  # numeric value out of range
         ("23503", "refused"),  # foreign key
