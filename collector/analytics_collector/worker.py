@@ -16,7 +16,7 @@ class Worker(Gatherer):
     def set_accept_enabled(self, enabled: bool) -> None:  # gunicorn's signature
         """Begin or stop to take connections."""
         super().set_accept_enabled(enabled)
-        if not self.alive:
+        if not enabled and not self.alive:  # one that is asked to end before it has begun is asked to accept first
             listeners: list[object] = self.sockets
             self.sockets: list[object] = []
             for listener in listeners:

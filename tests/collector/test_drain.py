@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import selectors
 import signal
+import socket
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
+from gunicorn.config import Config
+from gunicorn.glogging import Logger
 
 from analytics_collector import gunicorn_config
+from analytics_collector.worker import Worker
 from tests.collector.batches import Answer, body, event, event_id, post
 from tests.collector.operating import logging_collector
 from tests.programs import wait_until
@@ -69,3 +75,16 @@ def refuses(url: str) -> bool:
     except OSError:
         return False
     return False
+
+
+def test_a_worker_that_is_asked_to_end_before_it_has_begun() -> None:
+    """It lets go of the socket that all share: what comes to others must not be an event of its loop."""
+    config = Config()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        worker = Worker(1, os.getppid(), [listener], None, 30, config, Logger(config))
+        worker.poller = selectors.DefaultSelector()
+        worker.alive = False
+        worker.set_accept_enabled(True)
+        worker.set_accept_enabled(False)
+        assert listener.fileno() == -1
+        assert not worker.poller.get_map()
