@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import selectors
 import signal
@@ -82,9 +83,9 @@ def test_a_worker_that_is_asked_to_end_before_it_has_begun() -> None:
     config = Config()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         worker = Worker(1, os.getppid(), [listener], None, 30, config, Logger(config))
-        worker.poller = selectors.DefaultSelector()
-        worker.alive = False
-        worker.set_accept_enabled(True)
-        worker.set_accept_enabled(False)
-        assert listener.fileno() == -1
-        assert not worker.poller.get_map()
+        with selectors.DefaultSelector() as worker.poller, contextlib.closing(worker.tmp):
+            worker.alive = False
+            worker.set_accept_enabled(True)
+            worker.set_accept_enabled(False)
+            assert listener.fileno() == -1
+            assert not worker.poller.get_map()
