@@ -76,7 +76,7 @@ def _lacks_function(error: psycopg.Error) -> bool:
 
 
 class Database:
-    """Runs functions inside transactions or, if they only read, without one, on connections of this process.
+    """Runs functions on connections of this process: inside a transaction, or each statement in one of its own.
 
     The pool opens on first use in each process, so an application that is loaded before gunicorn forks shares
     no connection with its workers.

@@ -14,11 +14,11 @@ from .batch import Reject
 from .collector import Collector
 from .committer import Verdict
 from .exceptions import MalformedError, TooLargeError
+from .intake import GZIP_MAGIC
 from .protocols import native
 
 blueprint = flask.Blueprint("ingest", __name__)
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _STEP: Final = 64 * 1024  # bytes read at a time
 _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
@@ -76,7 +76,7 @@ def inflate(body: bytes, limit: int) -> bytes:
         TooLargeError: More would come out.
         MalformedError: It is torn.
     """
-    if not body.startswith(_GZIP_MAGIC):
+    if not body.startswith(GZIP_MAGIC):
         return body
     inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
     try:

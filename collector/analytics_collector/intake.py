@@ -10,12 +10,12 @@ from typing import Final, Literal
 
 State = Literal["partial", "expects", "whole", "too_large", "broken"]
 
+GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952
 MOST_HEAD_BYTES: Final = 64 * 1024  # gunicorn refuses less than that; it only has to see it
 SMALL: Final = 32 * 1024  # bytes of a request that takes a millisecond or so
 MOST_OBJECTS: Final = 100  # JSON objects in one; their verdicts have 1,200 bytes at most, each
 SLOWEST: Final = 10 * 1024  # bytes a second that earn a sender more time
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
 _END_OF_HEAD: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"^content-length:[ \t]*([0-9]{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CHUNKED: Final = re.compile(rb"^transfer-encoding:.*chunked", re.IGNORECASE | re.MULTILINE)
@@ -67,7 +67,7 @@ class Intake:
         """
         if self._body_at is None or self._chunks is not None or len(self.buffer) > SMALL or self.state != "whole":
             return False
-        is_post = self.buffer.startswith(b"POST ") and not self.buffer.startswith(_GZIP_MAGIC, self._body_at)
+        is_post = self.buffer.startswith(b"POST ") and not self.buffer.startswith(GZIP_MAGIC, self._body_at)
         return is_post and self.buffer.count(b"{") <= MOST_OBJECTS
 
     @property

@@ -11,7 +11,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from . import embedded
@@ -125,3 +126,22 @@ def _answers(url: str) -> bool:
             return True
     except (urllib.error.URLError, OSError):
         return False
+
+
+@contextlib.contextmanager
+def running(environ: Mapping[str, str], log: Path) -> Iterator[WebServer]:
+    """One on a free port, ready, until the end of the block.
+
+    Args:
+        environ: The whole environment of its processes.
+        log: The file that they write to, at its end.
+    """
+    with listen(0) as listener, log.open("ab") as stream:
+        web = WebServer(listener, environ, stream.fileno())
+        try:
+            web.start()
+            web.wait_until_ready()
+            yield web
+        finally:
+            web.stop()
+            web.kill_all()  # should one that lost its first process to kill -9 still be there

@@ -23,12 +23,12 @@ from pathlib import Path
 import attrs
 import psycopg
 
-from analytics_collector import keys, migrate
+from analytics_collector import keys, migrate, web_server
 from analytics_collector.selftest._faults import Fault, deal
 from analytics_collector.selftest._havoc import Havoc
 from analytics_collector.selftest._postgres import Line, OwnPostgres
 from analytics_collector.selftest._proxy import Proxy
-from analytics_collector.web_server import WebServer, listen
+from analytics_collector.web_server import WebServer
 from tests.chaos.clock import Clock, build
 from tests.chaos.disk import Disk, disk_of
 from tests.chaos.verdict import Verdict, compare, traces_of
@@ -316,7 +316,7 @@ def prepared(size: Size, tell: Tell) -> Iterator[Run]:
         library = build(folder)
         clock = Clock(folder / "collector.clock", library)
         line = stack.enter_context(contextlib.closing(Line(postgres.dsn)))
-        web = stack.enter_context(_web_server(line.dsn, folder, clock))
+        web = stack.enter_context(web_server.running(_environ(line.dsn, folder, clock), folder / "collector.log"))
         requests = stack.enter_context(contextlib.closing(Proxy(web.connect)))
         hosts = Hosts(folder, f"http://127.0.0.1:{requests.port}", size, library)
         stack.callback(hosts.kill_all)
@@ -332,18 +332,10 @@ def _make_tables(dsn: str) -> None:
         keys.register(connection, "broken", "write", BROKEN_KEY)
 
 
-@contextlib.contextmanager
-def _web_server(dsn: str, folder: Path, clock: Clock) -> Iterator[WebServer]:
+def _environ(dsn: str, folder: Path, clock: Clock) -> dict[str, str]:
+    """That of the collector's processes."""
     settings = {"ANALYTICS_DATABASE_URL": dsn, "ANALYTICS_HOUSEKEEPING_SECONDS": "1", "TMPDIR": str(folder)}
-    with listen(0) as listener, (folder / "collector.log").open("ab") as log:
-        web = WebServer(listener, {**os.environ, **settings, **clock.environ}, log.fileno())
-        try:
-            web.start()
-            web.wait_until_ready()
-            yield web
-        finally:
-            web.stop()
-            web.kill_all()
+    return {**os.environ, **settings, **clock.environ}
 
 
 def perform(size: Size, tell: Tell) -> Verdict:

@@ -91,11 +91,7 @@ def under_load(dsn: str, log: Path) -> Iterator[tuple[Served, Ledger]]:
 @times
 def test_reloads_in_a_row(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGHUP after SIGHUP, also before the last one is over: every event is stored once, and nobody is refused."""
-    with (
-        serve(own_dsn, tmp_path / "log") as served,
-        load(served.url, clients=4) as ledger,
-        tracking(served.url, ledger),
-    ):
+    with under_load(own_dsn, tmp_path / "log") as (served, ledger):
         for number in range(count):
             before = served.workers
             served.signal(signal.SIGHUP)
@@ -110,11 +106,7 @@ def test_reloads_in_a_row(own_dsn: str, tmp_path: Path, count: int) -> None:
 @times
 def test_more_workers_and_fewer(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGTTIN and SIGTTOU under load: a worker more, a worker less, every event once, and nobody is refused."""
-    with (
-        serve(own_dsn, tmp_path / "log") as served,
-        load(served.url, clients=4) as ledger,
-        tracking(served.url, ledger),
-    ):
+    with under_load(own_dsn, tmp_path / "log") as (served, ledger):
         for _ in range(count):
             for number, workers in ((signal.SIGTTIN, WORKERS + 1), (signal.SIGTTOU, WORKERS)):
                 served.signal(number)

@@ -16,11 +16,10 @@ from typing import Final
 
 import attrs
 
-from .. import keys, migrate
+from .. import keys, migrate, web_server
 from ..db import connect
 from ..exceptions import CollectorError
 from ..signals import stop_signals
-from ..web_server import WebServer, listen
 from . import _sender
 from ._diary import Reader
 from ._faults import Fault, deal, pause
@@ -191,7 +190,7 @@ def _havoc(plan: Plan, dsn: str, postgres: OwnPostgres | None, folder: Path) -> 
     """A collector, and lines to and from it that can be cut."""
     with contextlib.ExitStack() as stack:
         line = stack.enter_context(contextlib.closing(Line(dsn)))
-        web = stack.enter_context(_web_server(line.dsn, folder))
+        web = stack.enter_context(web_server.running(_environ(os.environ, line.dsn, folder), folder / "collector.log"))
         requests = stack.enter_context(contextlib.closing(Proxy(web.connect)))
         yield Havoc(web, requests, line, postgres, random.Random(plan.seed))
 
@@ -204,19 +203,6 @@ def _senders(plan: Plan, port: int, key: str, folder: Path) -> Iterator[list[_Se
             senders.append(_Sender(f"sender {number + 1}", plan, port, key, folder))
             stack.callback(senders[-1].kill)
         yield senders
-
-
-@contextlib.contextmanager
-def _web_server(dsn: str, folder: Path) -> Iterator[WebServer]:
-    with listen(0) as listener, (folder / "collector.log").open("ab") as log:
-        web = WebServer(listener, _environ(os.environ, dsn, folder), log.fileno())
-        try:
-            web.start()
-            web.wait_until_ready()
-            yield web
-        finally:
-            web.stop()
-            web.kill_all()  # should one that lost its first process to kill -9 still be there
 
 
 def _environ(ours: Mapping[str, str], dsn: str, folder: Path) -> dict[str, str]:
