@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
 from datetime import UTC, datetime
 from typing import IO, Any, Final
@@ -22,6 +23,8 @@ blueprint = flask.Blueprint("ingest", __name__)
 _STEP: Final = 64 * 1024  # bytes read at a time
 _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
+_one_at_a_time: Final = threading.Lock()  # bodies that are read record by record, so that memory has a bound
+
 
 @blueprint.post("/v1/events")
 def post_events() -> flask.Response:
@@ -33,7 +36,7 @@ def post_events() -> flask.Response:
     limit = collector.settings.max_body_bytes
     body = inflate(receive(request.stream, limit), limit)
     now = datetime.now(UTC)
-    batch = collector.receive(native.parse(body, now), key, now)
+    batch = collector.receive(native.parse(body, now, _one_at_a_time), key, now)
     verdict = collector.committer.commit(batch, key.name)
     metrics.note_verdict(verdict.accepted, verdict.duplicates, [reject.code for reject in verdict.rejected])
     return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")

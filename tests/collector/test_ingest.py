@@ -25,6 +25,7 @@ from analytics_collector.app import create_app
 from analytics_collector.config import Settings
 from analytics_collector.exceptions import TooLargeError
 from analytics_collector.ingest import inflate
+from analytics_collector.protocols import native
 from tests.conftest import ADMIN_KEY, READ_KEY, WRITE_KEY
 from tests.programs import Collector, wait_until
 
@@ -595,3 +596,28 @@ def test_an_array_that_comes_twice(client: FlaskClient, connection: psycopg.Conn
     assert (escaped.status_code, escaped.json["message"]) == (400, "The body has an array twice")
     quoting = json.dumps(event(event_data={"events": 1, "more": {"events": 2}})).encode()
     assert client.post("/v1/events", data=b'{"events":[%s]}' % quoting, headers=WRITE).json["accepted"] == 1
+
+
+def test_a_body_is_cut_apart_once() -> None:
+    """However many records of a good body are refused later, it is read for them a single time."""
+    batch = native.parse(json.dumps({"events": [event(), event()]}).encode(), datetime.now(UTC))
+    assert batch.arrays() is batch.arrays()
+
+
+def test_one_body_at_a_time_is_read_record_by_record() -> None:
+    """What takes many times its size in memory waits for its turn; a body that is good does not."""
+    good, turn = json.dumps(event()).encode(), threading.Lock()
+    done = threading.Event()
+
+    def read(body: bytes) -> None:
+        native.parse(body, datetime.now(UTC), turn)
+        done.set()
+
+    with turn:
+        read(b'{"events":[%s]}' % good)
+        done.clear()
+        reading = threading.Thread(target=read, args=(b'{"events":[%s,NaN]}' % good,), daemon=True)
+        reading.start()
+        assert not done.wait(0.2)
+    assert done.wait(10)
+    reading.join(10)

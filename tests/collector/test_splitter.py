@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from analytics_collector.exceptions import TooLargeError
 from analytics_collector.protocols.splitter import Pieces, split
 
 SPACE = st.text(" \t\r\n", max_size=3).map(str.encode)
@@ -54,7 +55,7 @@ def test_it_cuts_exactly_the_records(events: list[bytes], sessions: list[bytes],
     """Whatever the records hold, as long as their brackets match, each comes out as it was, in its array."""
     between = space + b"," + space
     fields = [b'"events":' + array(events, space), b'"sessions":' + array(sessions, space), b'"sent_at":"now"']
-    pieces = split(space + b"{" + between.join(fields) + b"}" + space)
+    pieces = split(space + b"{" + between.join(fields) + b"}" + space, 10_000)
     assert pieces is not None
     assert pieces.arrays == {"events": events, "sessions": sessions}
     assert json.loads(pieces.frame) == {"events": [], "sessions": [], "sent_at": "now"}
@@ -64,7 +65,7 @@ def test_it_cuts_exactly_the_records(events: list[bytes], sessions: list[bytes],
 @given(st.binary() | st.text('{}[]",:\\ \n\0eé').map(str.encode))
 def test_it_never_raises(body: bytes) -> None:
     """Any bytes are either cut or not."""
-    pieces = split(body)
+    pieces = split(body, 10_000)
     assert pieces is None or isinstance(pieces, Pieces)
 
 
@@ -73,7 +74,7 @@ def test_it_never_raises(body: bytes) -> None:
 def test_a_torn_body_is_never_cut(events: list[bytes], data: st.DataObject) -> None:
     """A body that ends before its last bracket is not cut: half a record is none."""
     body = b'{"events":' + array(events, b"") + b"}"
-    assert split(body[: data.draw(st.integers(0, len(body) - 1))]) is None
+    assert split(body[: data.draw(st.integers(0, len(body) - 1))], 10_000) is None
 
 
 @pytest.mark.parametrize(
@@ -95,4 +96,11 @@ def test_a_torn_body_is_never_cut(events: list[bytes], data: st.DataObject) -> N
 )
 def test_what_is_no_object_of_arrays_is_not_cut(body: bytes) -> None:
     """Brackets that do not match, two arrays of one name or none, and text that goes on are not guessed at."""
-    assert split(body) is None
+    assert split(body, 10_000) is None
+
+
+def test_it_stops_at_too_many_records() -> None:
+    """Of a body with too many records no more than that many are cut, whatever follows."""
+    assert split(b'{"events":[1,2,3],"sessions":[4]}', 4) is not None
+    with pytest.raises(TooLargeError, match="too many records"):
+        split(b'{"events":[1,2],"sessions":[3,4,', 3)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any, Final
 
 import msgspec
 
 from .. import batch
 from ..batch import KINDS, Arrays, Batch, Item
-from ..exceptions import MalformedError, RecordError, TooLargeError
+from ..exceptions import MalformedError, RecordError
 from ..records import (
     EventRecord,
     SessionRecord,
@@ -21,7 +24,7 @@ from ..records import (
     checked_session,
     checked_user,
 )
-from .splitter import split
+from .splitter import split, too_many
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True):
@@ -42,29 +45,37 @@ class _Records(msgspec.Struct, forbid_unknown_fields=True):
 
 MAX_RECORDS: Final = 10_000  # in one request; a few bytes each can be a million verdicts
 
+_NOTHING: Final = contextlib.nullcontext()
+
 _envelope = msgspec.json.Decoder(_Envelope)
 _records = msgspec.json.Decoder(_Records)
 
 
-def parse(body: bytes, now: datetime) -> Batch:
+def parse(body: bytes, now: datetime, apart: contextlib.AbstractContextManager[object] = _NOTHING) -> Batch:
     """Read a request body: all at once if all of it is good, else record by record.
 
     Args:
         body: The JSON text, already inflated.
         now: When it arrived.
+        apart: Entered for the latter, which can take forty times the size of the body in memory.
 
     Raises:
         MalformedError: It is no JSON object of the arrays `events`, `sessions` and `users`.
         TooLargeError: They have too many records.
     """
-    return _parse_at_once(body, now) or _parse_apart(body, now)
+    batch = _parse_at_once(body, now)
+    if batch is not None:
+        return batch
+    with apart:
+        return _parse_apart(body, now)
 
 
 def _parse_at_once(body: bytes, now: datetime) -> Batch | None:
     try:
         body.decode()
         read = _records.decode(body)
-        if b"\\u0000" in body or _may_have_array_twice(body):
+        count = len(read.events) + len(read.sessions) + len(read.users)
+        if count > MAX_RECORDS or b"\\u0000" in body or _may_have_array_twice(body):
             return None
         items = (
             *(Item("session", index, checked_session(record, now)) for index, record in enumerate(read.sessions)),
@@ -73,14 +84,13 @@ def _parse_at_once(body: bytes, now: datetime) -> Batch | None:
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
         return None
-    return Batch(items, (), len(body), lambda: _arrays(body)) if len(items) <= MAX_RECORDS else None
+    return Batch(items, (), len(body), functools.cache(partial(_arrays, body)))
 
 
 def _parse_apart(body: bytes, now: datetime) -> Batch:
     arrays = _arrays(body)
-    count = sum(map(len, arrays.values()))
-    if count > MAX_RECORDS:
-        raise TooLargeError("The body has too many records", f"{count}; send at most {MAX_RECORDS} at a time")
+    if sum(map(len, arrays.values())) > MAX_RECORDS:
+        raise too_many(MAX_RECORDS)
     return batch.read(arrays, now, len(body))
 
 
@@ -94,7 +104,7 @@ def _may_have_array_twice(body: bytes) -> bool:
 
 
 def _has_array_twice(body: bytes) -> bool:
-    pieces = split(body)
+    pieces = split(body, MAX_RECORDS)
     if pieces is None:
         return True
     names = [name for name, _ in json.loads(pieces.frame, object_pairs_hook=list)]
@@ -125,7 +135,7 @@ def _envelope_of(text: bytes) -> Mapping[str, Sequence[bytes]]:
 
 def _cut_apart(body: bytes, fault: str, detail: str) -> Mapping[str, Sequence[bytes]]:
     """Save the good records of a body that one bad record keeps from being JSON in UTF-8."""
-    pieces = split(body)
+    pieces = split(body, MAX_RECORDS)
     try:
         if pieces is not None and _envelope_of(pieces.frame).keys() >= pieces.arrays.keys():
             return pieces.arrays

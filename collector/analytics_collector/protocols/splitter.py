@@ -11,6 +11,8 @@ from typing import Final
 
 import attrs
 
+from ..exceptions import TooLargeError
+
 _TOKEN: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{},:]', re.DOTALL)
 _ARRAYS: Final = 1  # depth of the names
 _RECORDS: Final = 2  # depth of the records in an array
@@ -29,13 +31,28 @@ class Pieces:
     arrays: dict[str, list[bytes]]
 
 
-def split(body: bytes) -> Pieces | None:
-    """Cut a body apart, or return None if brackets and quotes do not match up."""
+def split(body: bytes, most: int) -> Pieces | None:
+    """Cut a body apart, or return None if brackets and quotes do not match up.
+
+    Args:
+        body: The JSON text.
+        most: Records that it may have.
+
+    Raises:
+        TooLargeError: It has more; the rest was not looked at.
+    """
     cutter = _Cutter(body)
     for token in _TOKEN.finditer(body):
         if not cutter.take(token.group(), token.start()):
             return None
+        if cutter.records > most:
+            raise too_many(most)
     return cutter.pieces() if cutter.finished else None
+
+
+def too_many(most: int) -> TooLargeError:
+    """What is said of a body with more records than it may have."""
+    return TooLargeError("The body has too many records", f"send at most {most} at a time")
 
 
 class _Cutter:
@@ -49,6 +66,7 @@ class _Cutter:
         self._record_from = 0
         self._frame: list[bytes] = []
         self._frame_from = 0
+        self.records = 0
         self.finished = False
 
     def pieces(self) -> Pieces:
@@ -95,4 +113,5 @@ class _Cutter:
         assert self._name is not None  # _enter refused an array without one
         self._arrays[self._name].append(self._body[self._record_from : at].strip())
         self._record_from = at + 1
+        self.records += 1
         return True
