@@ -137,14 +137,17 @@ def test_whatever_ingestion_lets_in_can_be_judged(data: dict[str, Any]) -> None:
             assert (complaint is None) == good
 
 
-def test_judging_costs_microseconds() -> None:
-    """A compiled schema costs an event less than 30 microseconds, on whatever machine this is."""
+def test_judging_costs_a_fraction_of_reading_the_plan() -> None:
+    """A schema is compiled once: to judge an event by it costs a tenth of reading the plan at most."""
     plan = plans.parse(PLAN)
     data = json.dumps({"amount": 1, "code": "ABC", "items": [{"n": n} for n in range(10)]}).encode()
     started = time.process_time()
-    for _ in range(2000):
+    for _ in range(500):
         assert plan.judge("purchase", data) is None
-    assert (time.process_time() - started) / 2000 < 30e-6
+    judging = time.process_time() - started
+    for _ in range(500):
+        plans.parse(PLAN)
+    assert judging < (time.process_time() - started - judging) / 10
 
 
 # A plan that is wrong

