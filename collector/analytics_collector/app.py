@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import flask
 import msgspec
 from werkzeug.exceptions import HTTPException
 
-from . import api, guard, health, ingest, trace
+from . import api, health, ingest
 from .collector import Collector
 from .config import Settings
 from .exceptions import CollectorError, RequestError
+from .guard import Guard
+from .ingest import Ingest
+from .trace import Trace, note_route
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 logger = logging.getLogger("analytics_collector")
 
@@ -29,21 +37,36 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     app = flask.Flask(__name__, static_folder=None)
     app.url_map.converters["id"] = api.IdConverter
     app.url_map.merge_slashes = False  # an id may start with one
-    Collector(settings).attach(app)
-    trace.attach(app)
-    app.before_request(_begin_housekeeping)
+    app.before_request(_note_route)
     for part in (ingest, api, health):
         app.register_blueprint(part.blueprint)
-    guard.install(app)
     app.register_error_handler(RequestError, _answer_request_error)
     app.register_error_handler(HTTPException, _answer_http_error)
     app.register_error_handler(Exception, _answer_bug)
+    _put_before(app, Collector(settings))
     return app
 
 
-def _begin_housekeeping() -> None:
-    """With the first request of a process, and so never before gunicorn has forked."""
-    Collector.current().housekeeper.start()
+def _put_before(app: flask.Flask, collector: Collector) -> None:
+    """Put what every request passes before Flask."""
+    collector.attach(app)
+    inner = Guard(Ingest(app.wsgi_app, collector), collector.doorkeeper)
+    app.wsgi_app = Trace(_with_housekeeping(inner, collector), collector)  # type: ignore[method-assign]
+
+
+def _with_housekeeping(app: WSGIApplication, collector: Collector) -> WSGIApplication:
+    """Begin it with the first request of a process, and so never before gunicorn has forked."""
+
+    def begin(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        collector.housekeeper.start()
+        return app(environ, start_response)
+
+    return begin
+
+
+def _note_route() -> None:
+    if flask.request.url_rule is not None:
+        note_route(flask.request.environ, flask.request.url_rule.rule)
 
 
 def _answer_request_error(error: RequestError) -> flask.Response:

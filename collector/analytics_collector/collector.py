@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import flask
 
@@ -18,6 +18,9 @@ from .housekeeping import Housekeeper
 from .keys import Key
 from .meter import Meter
 from .probe import Probe
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 _EXTENSION: Final = "analytics_collector"
 
@@ -39,29 +42,29 @@ class Collector:
         self.committer = Committer(self.database, patience=settings.database_patience_seconds)
         self.housekeeper = Housekeeper(settings)
         self.probe = Probe(settings.database_url, vitals.look)
-        self.pool_seen_at = float("-inf")  # seconds of the monotonic clock
 
     def attach(self, app: flask.Flask) -> None:
         """Make this the collector of an application."""
         app.extensions[_EXTENSION] = self
 
-    def receive(self, batch: Batch, key: Key, now: datetime) -> Batch:
+    def receive(self, batch: Batch, key: Key, now: datetime, environ: WSGIEnvironment) -> Batch:
         """What of a batch may be stored: counted against its key's limits, and judged by its kind and by the plan.
 
         Args:
-            batch: Judged records of the request in hand.
+            batch: Judged records of a request.
             key: Whose they are.
             now: When they arrived.
+            environ: The request.
         """
         self.meter.charge(key, len(batch.items) + len(batch.rejects), now)
         if key.kind == "browser":
-            batch = browser.restrict(batch, self.visitor(), now)
+            batch = browser.restrict(batch, self._visitor(environ), now)
         return self.gate.screen(batch, now)
 
-    def visitor(self) -> str | None:
-        """The address that the request in hand came from, seen through the proxies that are trusted."""
-        forwarded_for = ",".join(flask.request.headers.getlist("X-Forwarded-For"))
-        return address.of_visitor(flask.request.remote_addr, forwarded_for, self.trusted_proxies)
+    def _visitor(self, environ: WSGIEnvironment) -> str | None:
+        """The address that a request came from, seen through the proxies that are trusted."""
+        forwarded_for = environ.get("HTTP_X_FORWARDED_FOR", "")
+        return address.of_visitor(environ.get("REMOTE_ADDR"), forwarded_for, self.trusted_proxies)
 
     @classmethod
     def current(cls) -> Collector:

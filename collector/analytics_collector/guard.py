@@ -2,52 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
-import flask
-
-from .collector import Collector
+from .auth import Doorkeeper
 from .exceptions import UnavailableError
+from .trace import Headers
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 _MAX_AGE: Final = 600  # seconds that a browser remembers a preflight's answer
+_MAY_POST: Final[Headers] = [
+    ("Access-Control-Allow-Methods", "POST"),
+    ("Access-Control-Allow-Headers", "authorization, content-type, content-encoding"),
+    ("Access-Control-Max-Age", str(_MAX_AGE)),
+]
 
 
-def install(app: flask.Flask) -> None:
-    """Stand before and after every view of an application."""
-    app.before_request(answer_preflight)
-    app.after_request(let_page_read)
+class Guard:
+    """A WSGI application before another one, which lets pages post that are on the list of a browser key.
 
+    Args:
+        app: The other.
+        doorkeeper: Knows the lists.
+    """
 
-def answer_preflight() -> flask.Response | None:
-    """Tell a browser that a page may post: exactly to the pages of a browser key's list, without a key."""
-    if flask.request.method != "OPTIONS":
-        return None
-    headers = flask.request.headers
-    if headers.get("Access-Control-Request-Method") != "POST" or not _is_welcome(headers.get("Origin")):
-        return None
-    return flask.Response(
-        status=204,
-        headers={
-            "Access-Control-Allow-Methods": "POST",
-            "Access-Control-Allow-Headers": "authorization, content-type, content-encoding",
-            "Access-Control-Max-Age": str(_MAX_AGE),
-        },
-    )
+    def __init__(self, app: WSGIApplication, doorkeeper: Doorkeeper) -> None:
+        self._app = app
+        self._doorkeeper = doorkeeper
 
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Have a request answered (PEP 3333); what no page sends is passed on as it is."""
+        origin = environ.get("HTTP_ORIGIN")
+        method = environ["REQUEST_METHOD"]
+        if origin is None or method not in ("POST", "OPTIONS"):
+            return self._app(environ, start_response)
+        start = partial(self._start, start_response, origin)
+        if method == "OPTIONS" and self._may_post(environ, origin):
+            start("204 No Content", list(_MAY_POST))
+            return []
+        return self._app(environ, start)
 
-def let_page_read(response: flask.Response) -> flask.Response:
-    """Let the page that posted read the answer, errors included."""
-    origin = flask.request.environ.get("HTTP_ORIGIN")
-    if origin is not None and flask.request.method in ("POST", "OPTIONS"):
-        response.headers.add("Vary", "Origin")
-        if _is_welcome(origin):
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Access-Control-Expose-Headers"] = "Retry-After"
-    return response
+    def _may_post(self, environ: WSGIEnvironment, origin: str) -> bool:
+        """Whether a browser asks, without a key, for a page that is on a list."""
+        return environ.get("HTTP_ACCESS_CONTROL_REQUEST_METHOD") == "POST" and self._is_welcome(origin)
 
+    def _start(
+        self, start_response: StartResponse, origin: str, status: str, headers: Headers, exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """Let the page that posted read the answer, errors included."""
+        headers.append(("Vary", "Origin"))
+        if self._is_welcome(origin):
+            headers += [("Access-Control-Allow-Origin", origin), ("Access-Control-Expose-Headers", "Retry-After")]
+        return start_response(status, headers, exc_info)
 
-def _is_welcome(origin: str | None) -> bool:
-    try:
-        return origin is not None and origin in Collector.current().doorkeeper.origins()
-    except UnavailableError:  # nothing is known of any key yet
-        return False
+    def _is_welcome(self, origin: str) -> bool:
+        try:
+            return origin in self._doorkeeper.origins()
+        except UnavailableError:  # nothing is known of any key yet
+            return False

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 import zlib
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import IO, Any, Final
+from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
 import flask
 import msgspec
+from werkzeug.wsgi import get_input_stream
 
 from . import metrics
 from .batch import Reject
@@ -17,29 +19,65 @@ from .committer import Verdict
 from .exceptions import MalformedError, TooLargeError
 from .intake import GZIP_MAGIC
 from .protocols import native
+from .trace import note_route
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 blueprint = flask.Blueprint("ingest", __name__)
 
+_PATH: Final = "/v1/events"
+_ERROR: Final = "analytics_collector.error"  # in the request's environ
 _STEP: Final = 64 * 1024  # bytes read at a time
 _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
 _one_at_a_time: Final = threading.Lock()  # bodies that are read record by record, so that memory has a bound
 
 
-@blueprint.post("/v1/events")
-def post_events() -> flask.Response:
-    """Store a batch; the answer comes after COMMIT and has a verdict on every record."""
-    collector = Collector.current()
-    request = flask.request
-    headers = request.headers
-    key = collector.doorkeeper.admit(headers.get("Authorization"), "write", origin=headers.get("Origin"))
-    limit = collector.settings.max_body_bytes
-    body = inflate(receive(request.stream, limit), limit)
-    now = datetime.now(UTC)
-    batch = collector.receive(native.parse(body, now, _one_at_a_time), key, now)
-    verdict = collector.committer.commit(batch, key.name)
-    metrics.note_verdict(verdict.accepted, verdict.duplicates, [reject.code for reject in verdict.rejected])
-    return flask.Response(msgspec.json.encode(_answer(verdict)), mimetype="application/json")
+class Ingest:
+    """A WSGI application that stores what is posted, and leaves all else, errors included, to another one.
+
+    Most requests are of this kind, and Flask's dispatch would be a third of what a small one costs.
+
+    Args:
+        app: The other: Flask's.
+        collector: Where it is stored.
+    """
+
+    def __init__(self, app: WSGIApplication, collector: Collector) -> None:
+        self._app = app
+        self._collector = collector
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer a request (PEP 3333); the answer to a batch comes after COMMIT and has a verdict on every record."""
+        if environ.get("PATH_INFO") != _PATH or environ["REQUEST_METHOD"] != "POST":
+            return self._app(environ, start_response)
+        try:
+            answer = msgspec.json.encode(_answer(self._store(environ)))
+        except Exception as error:  # noqa: BLE001  # Flask knows what to say of each
+            environ[_ERROR] = error
+            return self._app(environ, start_response)
+        note_route(environ, _PATH)
+        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
+        return [answer]
+
+    def _store(self, environ: WSGIEnvironment) -> Verdict:
+        collector = self._collector
+        origin = environ.get("HTTP_ORIGIN")
+        key = collector.doorkeeper.admit(environ.get("HTTP_AUTHORIZATION"), "write", origin=origin)
+        limit = collector.settings.max_body_bytes
+        body = inflate(receive(get_input_stream(environ), limit), limit)
+        now = datetime.now(UTC)
+        batch = collector.receive(native.parse(body, now, _one_at_a_time), key, now, environ)
+        verdict = collector.committer.commit(batch, key.name)
+        metrics.note_verdict(verdict.accepted, verdict.duplicates, [reject.code for reject in verdict.rejected])
+        return verdict
+
+
+@blueprint.post(_PATH)
+def explain() -> NoReturn:
+    """Let Flask answer the error of a batch that `Ingest` could not store, as it answers all others."""
+    raise flask.request.environ[_ERROR]
 
 
 def receive(stream: IO[bytes], limit: int) -> bytes:

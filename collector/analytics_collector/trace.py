@@ -7,17 +7,23 @@ import logging
 import re
 import secrets
 import time
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
 
-import flask
+import attrs
 
 from . import logs, metrics
 from .collector import Collector
 
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
 logger = logging.getLogger("analytics_collector.requests")
 
+Headers = list[tuple[str, str]]
+
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
-_BEGAN: Final = "analytics_collector.began"  # in the request's environ
+_ROUTE: Final = "analytics_collector.route"  # in the request's environ
 _UNKNOWN: Final = "other"
 _POOL_EVERY: Final = 1.0  # seconds between two looks at the pool
 _HEADERS: Final = (
@@ -28,50 +34,69 @@ _HEADERS: Final = (
 )
 
 
-def attach(app: flask.Flask) -> None:
-    """Follow every request of an application."""
-    app.before_request(_begin)
-    app.after_request(_end)
+def note_route(environ: WSGIEnvironment, rule: str) -> None:
+    """Say what a request is counted as: a rule of a closed set, not the path that was asked for."""
+    environ[_ROUTE] = _route(rule)
 
 
-def _begin() -> None:
-    environ = flask.request.environ
-    request_id = _request_id(environ.get("HTTP_X_REQUEST_ID"))
-    logs.begin(request_id)
-    environ[_BEGAN] = (time.perf_counter(), request_id)
+class Trace:
+    """A WSGI application that follows every request of another one.
+
+    Args:
+        app: The other.
+        collector: Whose requests these are.
+    """
+
+    def __init__(self, app: WSGIApplication, collector: Collector) -> None:
+        self._app = app
+        self._database = collector.database
+        self._pool_seen_at = float("-inf")
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Have a request answered (PEP 3333)."""
+        request = _Request(environ, _request_id(environ.get("HTTP_X_REQUEST_ID")), time.perf_counter())
+        logs.begin(request.id)
+
+        def start(status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
+            self._end(request, int(status[:3]))
+            return start_response(status, _with_ours(headers, request.id), exc_info)
+
+        return self._app(environ, start)
+
+    def _end(self, request: _Request, status: int) -> None:
+        seconds = time.perf_counter() - request.began
+        route = request.environ.get(_ROUTE)
+        method = _UNKNOWN if route is None else request.environ["REQUEST_METHOD"]
+        metrics.note_request(method, route or _UNKNOWN, status, seconds)
+        self._watch_pool(request.began)
+        _log(request.environ, status, seconds)
+
+    def _watch_pool(self, now: float) -> None:
+        """Keep the state of this worker's pool, for whichever worker Prometheus asks."""
+        if now - self._pool_seen_at > _POOL_EVERY:
+            self._pool_seen_at = now
+            metrics.note_pool(self._database.stats())
 
 
-def _end(response: flask.Response) -> flask.Response:
-    environ = flask.request.environ
-    if _BEGAN not in environ:  # another part of the application answered before us
-        _begin()
-    began, request_id = environ[_BEGAN]
-    seconds = time.perf_counter() - began
-    _add_headers(response, request_id)
-    _count(response.status_code, seconds)
-    _log(response.status_code, seconds)
-    return response
+@attrs.frozen
+class _Request:
+    """One request; `began` is in seconds of the clock for durations."""
+
+    environ: WSGIEnvironment
+    id: str
+    began: float
 
 
-def _add_headers(response: flask.Response, request_id: str) -> None:
-    """Add what is not there yet: a view may know better."""
-    present = {name.lower() for name, _ in response.headers}
-    for name, value in _HEADERS:
-        if name.lower() not in present:
-            response.headers.add(name, value)
-    response.headers.add("X-Request-ID", request_id)
+def _with_ours(headers: Headers, request_id: str) -> Headers:
+    """Headers with those that are not there yet: a view may know better."""
+    present = {name.lower() for name, _ in headers}
+    missing = [pair for pair in _HEADERS if pair[0].lower() not in present]
+    return [*headers, *missing, ("X-Request-ID", request_id)]
 
 
 def _request_id(given: str | None) -> str:
     """The sender's own, if it can go into a log and a header as it is."""
     return given if given is not None and _REQUEST_ID.match(given) else secrets.token_hex(8)
-
-
-def _count(status: int, seconds: float) -> None:
-    rule = flask.request.url_rule
-    method, path = (_UNKNOWN, _UNKNOWN) if rule is None else (flask.request.method, _route(rule.rule))
-    metrics.note_request(method, path, status, seconds)
-    _watch_pool()
 
 
 @functools.cache
@@ -80,18 +105,15 @@ def _route(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
-def _watch_pool() -> None:
-    """Keep the state of this worker's pool, for whichever worker Prometheus asks."""
-    collector = Collector.current()
-    now = time.monotonic()
-    if now - collector.pool_seen_at > _POOL_EVERY:
-        collector.pool_seen_at = now
-        metrics.note_pool(collector.database.stats())
-
-
-def _log(status: int, seconds: float) -> None:
+def _log(environ: WSGIEnvironment, status: int, seconds: float) -> None:
     noted = logs.end()
     if logger.isEnabledFor(logging.INFO):
-        request = {"method": flask.request.method, "path": flask.request.path, "status": status}
-        fields = {**noted, **request, "seconds": round(seconds, 6)}
-        logger.info("%s %s %s", flask.request.method, flask.request.path, status, extra={"fields": fields})
+        method, path = environ["REQUEST_METHOD"], _path(environ)
+        fields = {**noted, "method": method, "path": path, "status": status, "seconds": round(seconds, 6)}
+        logger.info("%s %s %s", method, path, status, extra={"fields": fields})
+
+
+def _path(environ: WSGIEnvironment) -> str:
+    """The path as a person reads it; WSGI's is bytes in the clothes of text."""
+    path: str = environ.get("PATH_INFO", "")
+    return path.encode("latin-1").decode(errors="replace")
