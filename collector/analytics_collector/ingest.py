@@ -56,6 +56,7 @@ class Ingest:
             answer = msgspec.json.encode(_answer(self._store(environ)))
         except Exception as error:  # noqa: BLE001  # Flask knows what to say of each
             environ[_ERROR] = error
+        if _ERROR in environ:
             return self._app(environ, start_response)
         note_route(environ, _PATH)
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
@@ -77,7 +78,7 @@ class Ingest:
 @blueprint.post(_PATH)
 def explain() -> NoReturn:
     """Let Flask answer the error of a batch that `Ingest` could not store, as it answers all others."""
-    raise flask.request.environ[_ERROR]
+    raise flask.request.environ.pop(_ERROR)  # or each would hold the other, and with them what was sent
 
 
 def receive(stream: IO[bytes], limit: int) -> bytes:

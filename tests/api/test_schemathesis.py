@@ -12,27 +12,27 @@ from contextlib import closing
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, settings
+from psycopg.conninfo import conninfo_to_dict
 
 from analytics_collector.app import create_app
-from analytics_collector.collector import Collector
 from analytics_collector.config import Settings
 from tests.conftest import ADMIN_KEY
 
 KEY = {"Authorization": f"Bearer {ADMIN_KEY}"}
 EXAMPLES = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
-app = create_app(Settings(database_url="postgresql://"))
+app = create_app(Settings(database_url="postgresql://", housekeeping_seconds=0))  # where that is, libpq's variables say
 api = schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _database(migrated_dsn: str) -> Iterator[None]:
     """Give the application, which has been asked for nothing but its description yet, a database with some rows."""
-    collector = Collector(Settings(database_url=migrated_dsn, housekeeping_seconds=0))
-    collector.attach(app)
     event = {"event_type": "purchase", "created_at": "2026-01-15T12:00:00Z", "user_id": 42}
     events = [event | {"event_id": str(uuid.uuid4()), "session_id": f"s-{number}"} for number in (1, 2)]
-    with closing(collector.database):
+    with pytest.MonkeyPatch.context() as patch, closing(app.extensions["analytics_collector"].database):
+        for name, value in conninfo_to_dict(migrated_dsn).items():
+            patch.setenv({"dbname": "PGDATABASE"}.get(name, f"PG{name.upper()}"), str(value))
         assert app.test_client().post("/v1/events", json={"events": events}, headers=KEY).json["accepted"] == 2
         yield
 

@@ -104,7 +104,7 @@ BAD_BODIES = [
     (b'{"events":[NaN],}', "The body is not JSON"),
     (b'{"events":[NaN],"events":[]}', "The body is not JSON"),
     (b'{"events":[NaN],"sent_at":NaN}', "The body is not JSON"),
-    (rb'{"\u0065vents":[NaN]}', "The body is not JSON"),
+    (rb'{"\u0065vents":[NaN],"events":[]}', "The body is not JSON"),
     (b'{"events":[' + raw_event()[:-1], "The body is not JSON"),
     (b"\xff\xfe{}", "The body is not UTF-8"),
     (b'{"sent_at":"\xe9","events":[]}', "The body is not UTF-8"),
@@ -585,6 +585,15 @@ def test_too_many_records(client: FlaskClient, connection: psycopg.Connection) -
     response = client.post("/v1/events", data=b'{"events":[%s]}' % b",".join([b"1"] * 10_001), headers=WRITE)
     assert (response.status_code, response.json["code"]) == (413, "too_large")
     assert connection.execute("SELECT count(*) FROM analytics_reject").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("sent_at", ['"now"', "7", "null", "[1, 2]", '{"a": [{}, 1]}'])
+@pytest.mark.parametrize("name", ["events", r"\u0065vents"])
+def test_what_else_a_body_says_costs_no_record(client: FlaskClient, sent_at: str, name: str) -> None:
+    """Beside a record that is no JSON, the good ones are stored whatever `sent_at` is and however names are written."""
+    text = f'{{"sent_at": {sent_at}, "{name}": [{json.dumps(event())}, NaN, {json.dumps(event())}]}}'
+    answer = client.post("/v1/events", data=text.encode(), headers=WRITE).json
+    assert (answer["accepted"], [reject["code"] for reject in answer["rejected"]]) == (2, ["invalid_json"])
 
 
 def test_an_array_that_comes_twice(client: FlaskClient, connection: psycopg.Connection) -> None:

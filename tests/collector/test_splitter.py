@@ -84,7 +84,6 @@ def test_a_torn_body_is_never_cut(events: list[bytes], data: st.DataObject) -> N
         b"[]",
         b"[[]]",
         b'"events"',
-        b'{"events":{}}',
         b'{"events":[}]',
         b'{"events":[]}}',
         b'{"events":[]}{"events":[]}',
@@ -97,6 +96,20 @@ def test_a_torn_body_is_never_cut(events: list[bytes], data: st.DataObject) -> N
 def test_what_is_no_object_of_arrays_is_not_cut(body: bytes) -> None:
     """Brackets that do not match, two arrays of one name or none, and text that goes on are not guessed at."""
     assert split(body, 10_000) is None
+
+
+def test_what_is_no_array_stays_in_the_frame() -> None:
+    """An object or a value in the place of an array is not cut, whatever is in it."""
+    pieces = split(b'{"sent_at":{"a":[1,2],"b":{}},"events":[1,NaN],"users":{}}', 2)
+    assert pieces == Pieces(b'{"sent_at":{"a":[1,2],"b":{}},"events":[],"users":{}}', {"events": [b"1", b"NaN"]})
+
+
+def test_a_name_may_be_escaped() -> None:
+    """An array is known by its name, however that is written; two of the same name are not cut."""
+    pieces = split(rb'{"\u0065vents":[1]}', 1)
+    assert pieces is not None
+    assert pieces.arrays == {"events": [b"1"]}
+    assert split(rb'{"\u0065vents":[],"events":[]}', 0) is None
 
 
 def test_it_stops_at_too_many_records() -> None:

@@ -137,7 +137,7 @@ def _cut_apart(body: bytes, fault: str, detail: str) -> Mapping[str, Sequence[by
     """Save the good records of a body that one bad record keeps from being JSON in UTF-8."""
     pieces = split(body, MAX_RECORDS)
     try:
-        if pieces is not None and _envelope_of(pieces.frame).keys() >= pieces.arrays.keys():
+        if pieces is not None and {*_envelope_of(pieces.frame), "sent_at"} >= pieces.arrays.keys():
             return pieces.arrays
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         pass  # it is more than a record that is no JSON

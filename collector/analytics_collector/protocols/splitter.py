@@ -10,6 +10,7 @@ import re
 from typing import Final
 
 import attrs
+import msgspec
 
 from ..exceptions import TooLargeError
 
@@ -81,27 +82,31 @@ class _Cutter:
             return self._enter(mark, at)
         if mark in (b"]", b"}"):
             return self._leave(mark, at)
-        if mark == b"," and len(self._open) == _RECORDS:
+        if mark == b"," and self._is_between_records:
             return self._cut(at)
         if len(self._open) == _ARRAYS and mark.startswith(b'"'):
-            self._name = mark[1:-1].decode(errors="replace")
+            self._name = _read(mark)
         return bool(self._open)
+
+    @property
+    def _is_between_records(self) -> bool:
+        """What is no array in the place of one is not cut, but judged as part of the frame."""
+        return len(self._open) == _RECORDS and self._open.endswith(b"[")
 
     def _enter(self, mark: bytes, at: int) -> bool:
         self._open += mark
-        depth = len(self._open)
-        if depth == _RECORDS:
+        if self._is_between_records:
             self._record_from = at + 1
             self._frame.append(self._body[self._frame_from : at + 1])
             if self._name is None or self._name in self._arrays:
                 return False
             self._arrays[self._name] = []
-        return depth > _RECORDS or mark == (b"{" if depth == _ARRAYS else b"[")
+        return self._open.startswith(b"{")
 
     def _leave(self, mark: bytes, at: int) -> bool:
         if bytes(self._open[-1:]) + mark not in (b"[]", b"{}"):
             return False
-        if len(self._open) == _RECORDS:
+        if self._is_between_records:
             self._frame_from = at
             if self._body[self._record_from : at].strip():
                 self._cut(at)
@@ -115,3 +120,11 @@ class _Cutter:
         self._record_from = at + 1
         self.records += 1
         return True
+
+
+def _read(name: bytes) -> str:
+    """A name, however it is written; what is none is refused with the frame."""
+    try:
+        return msgspec.json.decode(name, type=str)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return name.decode(errors="replace")
