@@ -5,13 +5,12 @@ Foreign errors are told apart here and nowhere else: `fault_of` is the one table
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
@@ -192,14 +191,16 @@ class Database:
 
     def _once(self, work: Callable[[Connection], _T], patience: float) -> _T:
         pool, watch = self._open_pool()
-        with pool.connection(timeout=patience) as connection, self._watched(watch, connection):
-            return work(connection)
+        connection = pool.getconn(patience)
+        try:
+            return self._watched(watch, connection, work)
+        finally:
+            pool.putconn(connection)  # which rolls back what was not committed
 
-    @contextlib.contextmanager
-    def _watched(self, watch: Watch, connection: Connection) -> Iterator[None]:
+    def _watched(self, watch: Watch, connection: Connection, work: Callable[[Connection], _T]) -> _T:
         try:
             with watch.over(connection):
-                yield
+                return work(connection)
         except psycopg.errors.ConnectionTimeout as error:
             self._no_connection = error
             raise
@@ -255,10 +256,13 @@ class Database:
 
     def _configure(self, connection: Connection) -> None:
         timeouts = {"lock_timeout": f"{self._patience * 1000:.0f}ms", "statement_timeout": f"{_LONGEST_STATEMENT}s"}
-        assert self._watch is not None
-        with self._watched(self._watch, connection):
+
+        def configure(connection: Connection) -> None:
             connection.execute("SET TIME ZONE 'UTC'")
             connection.execute(load("db.session"), timeouts)
+
+        assert self._watch is not None
+        self._watched(self._watch, connection, configure)
 
 
 def _commit(work: Callable[[Connection], _T], connection: Connection) -> _T:

@@ -14,7 +14,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from types import TracebackType
 from typing import Any, Final
 
 import psycopg
@@ -38,30 +38,24 @@ class Watch:
         self._patience = patience
         self._longest = longest
         self._lock = threading.Lock()
-        self._watched: set[_Watched] = set()
+        self._watched: set[Watched] = set()
         self._busy = threading.Event()
         threading.Thread(target=self._look_again_and_again, daemon=True, name="analytics-watch").start()
 
-    @contextlib.contextmanager
-    def over(self, connection: psycopg.Connection) -> Iterator[None]:
-        """Watch what a connection does in this block.
+    def over(self, connection: psycopg.Connection) -> Watched:
+        """Watch what a connection does in a block: `with watch.over(connection):`."""
+        return Watched(connection, self)
 
-        Raises:
-            psycopg.errors.ConnectionTimeout: The server did not answer, and the connection was shut.
-        """
-        watched = _Watched(connection)
+    def begin(self, watched: Watched) -> None:
+        """Look after this one from here on."""
         with self._lock:
             self._watched.add(watched)
         self._busy.set()
-        try:
-            yield
-        except psycopg.Error as error:
-            if watched.was_shut:
-                raise psycopg.errors.ConnectionTimeout("the server has not answered") from error
-            raise
-        finally:
-            with self._lock:
-                self._watched.discard(watched)
+
+    def end(self, watched: Watched) -> None:
+        """Let it go; what was shut stays so, and nothing is shut from here on."""
+        with self._lock:
+            self._watched.discard(watched)
 
     def _look_again_and_again(self) -> None:
         question: _Question | None = None
@@ -85,23 +79,38 @@ class Watch:
                 self._shut(watched)
         return question
 
-    def _shut(self, watched: _Watched) -> None:
+    def _shut(self, watched: Watched) -> None:
         with self._lock:  # so that it is not another transaction's by now
             if watched in self._watched:
                 watched.shut()
 
 
-class _Watched:
-    """A connection in use."""
+class Watched:
+    """A connection in use, for a `with` block.
 
-    def __init__(self, connection: psycopg.Connection) -> None:
+    Raises:
+        psycopg.errors.ConnectionTimeout: The server did not answer, and the connection was shut.
+    """
+
+    def __init__(self, connection: psycopg.Connection, watch: Watch) -> None:
         self._connection = connection
+        self._watch = watch
+        self._was_shut = False
         self.began = time.monotonic()
-        self.was_shut = False
+
+    def __enter__(self) -> None:
+        """Be watched."""
+        self._watch.begin(self)
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        """No longer."""
+        self._watch.end(self)
+        if self._was_shut and isinstance(error, psycopg.Error):
+            raise psycopg.errors.ConnectionTimeout("the server has not answered") from error
 
     def shut(self) -> None:
         """Wake the thread that waits: to it, the connection ends here."""
-        self.was_shut = True
+        self._was_shut = True
         with (
             contextlib.suppress(psycopg.Error, OSError),
             socket.socket(fileno=os.dup(self._connection.fileno())) as theirs,
