@@ -56,11 +56,11 @@ class Ingest:
             answer = msgspec.json.encode(_answer(self._store(environ)))
         except Exception as error:  # noqa: BLE001  # Flask knows what to say of each
             environ[_ERROR] = error
-        if _ERROR in environ:
-            return self._app(environ, start_response)
-        note_route(environ, _PATH)
-        start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
-        return [answer]
+        else:
+            note_route(environ, _PATH)
+            start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
+            return [answer]
+        return self._app(environ, start_response)
 
     def _store(self, environ: WSGIEnvironment) -> Verdict:
         collector = self._collector

@@ -90,7 +90,7 @@ class _Cutter:
 
     @property
     def _is_between_records(self) -> bool:
-        """What is no array in the place of one is not cut, but judged as part of the frame."""
+        """Whether the next comma is one; what is no array in the place of one is not cut, and judged with the frame."""
         return len(self._open) == _RECORDS and self._open.endswith(b"[")
 
     def _enter(self, mark: bytes, at: int) -> bool:
