@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import logging
 import os
 import sys
@@ -96,7 +95,8 @@ class Engine:
 
     def without_put(self) -> Engine:
         """This engine, for a client that has left it: with the same account, but nothing is accepted."""
-        left = copy.copy(self)
+        left = Engine.__new__(Engine)
+        left.__dict__.update(self.__dict__)
         left.put = _refuse
         return left
 

@@ -15,7 +15,6 @@ Everything is done by one thread at a time, under the lock of the buffer.
 from __future__ import annotations
 
 import contextlib
-import errno
 import math
 import os
 import sys
@@ -25,11 +24,10 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final
 from zlib import crc32
 
-from . import _window
-from ._window import Window
-
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from ._window import Window  # the spool passes it on; a host without one does not load it
 
 FORMAT: Final = b"analytics-spool 1\n"
 EMPTIED: Final = b"\0" + FORMAT[1:]  # while its owner makes a segment empty, see `Window.clear()`
@@ -49,7 +47,7 @@ class Segment:
         size: Bytes of it that are written.
         unread: Records in it.
         limit: Bytes after which it is full.
-        is_mappable: Whether windows may be made.
+        open_window: Makes a window of the file, from an offset to another; None if none is to be made.
 
     Attributes:
         waiting: Records in memory, the next ones to be taken.
@@ -64,7 +62,7 @@ class Segment:
     """
 
     __slots__ = (
-        "_fd", "_is_mappable", "_offset", "_size", "_window", "in_hand", "is_busy", "is_durable", "is_left", "left",
+        "_fd", "_offset", "_open_window", "_size", "_window", "in_hand", "is_busy", "is_durable", "is_left", "left",
         "limit", "path", "unread", "until", "waiting", "write",
     )  # fmt: skip
 
@@ -76,7 +74,7 @@ class Segment:
         size: int = len(FORMAT),
         unread: int = 0,
         limit: int = sys.maxsize,
-        is_mappable: bool = False,
+        open_window: Callable[[int, int, int], Window] | None = None,
     ) -> None:
         self.path = path
         self.is_durable = path is not None
@@ -84,7 +82,7 @@ class Segment:
         self._offset = len(FORMAT)  # where the unread ones begin
         self._size = size
         self._window: Window | None = None
-        self._is_mappable = is_mappable
+        self._open_window = open_window
         self.write: Callable[[bytes], object] = self._write
         self.limit = limit
         self.left, self.until = 0, math.inf
@@ -130,16 +128,16 @@ class Segment:
         if self._is_ready(length):
             return
         self.seal()
-        if self._is_worth_a_window and self._open_window() and self._is_ready(length):
+        if self._is_worth_a_window and self._has_opened_window() and self._is_ready(length):
             return
         self.seal()
         room = self.limit - self._size
         few = len(FORMAT) + _FEW - self._size
-        self.left = max(length, min(few, room) if self._is_mappable and few > 0 else room)
+        self.left = max(length, min(few, room) if self._open_window and few > 0 else room)
 
     @property
     def _is_worth_a_window(self) -> bool:
-        return self._is_mappable and len(FORMAT) + _FEW <= self._size <= self.limit - _FEW
+        return self._open_window is not None and len(FORMAT) + _FEW <= self._size <= self.limit - _FEW
 
     def _is_ready(self, length: int) -> bool:
         """Whether the window takes so many bytes; it is given up for good if the kernel says that it does not."""
@@ -148,16 +146,17 @@ class Segment:
         try:
             self.left = self._window.look(length)
         except OSError:
-            self._is_mappable = False
+            self._open_window = None
             return False
-        self.until = monotonic() + _window.TRUSTED
+        self.until = monotonic() + self._window.TRUSTED
         return self.left > 0
 
-    def _open_window(self) -> bool:
+    def _has_opened_window(self) -> bool:
+        assert self._open_window is not None
         try:
-            window = Window(self._fd, self._size, self.limit)
+            window = self._open_window(self._fd, self._size, self.limit)
         except (OSError, ValueError):  # ValueError: somebody has cut the file in this very moment
-            self._is_mappable = False
+            self._open_window = None
             self._cut()
             return False
         self._window, self.write = window, window.write
@@ -179,7 +178,7 @@ class Segment:
         try:
             os.ftruncate(self._fd, self._size)
         except OSError:  # a line may begin with zeros
-            self._is_mappable = False
+            self._open_window = None
             with contextlib.suppress(OSError):
                 self._size = os.fstat(self._fd).st_size
 
@@ -188,8 +187,10 @@ class Segment:
         self._size += len(line)
         try:
             written = os.pwrite(self._fd, line, start)
-            if written != len(line):
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            if written < len(line):  # another call says why, or finds room again
+                written += os.pwrite(self._fd, line[written:], start + written)
+            if written < len(line):
+                raise OSError(None, "only a part of a record was written")
         except OSError:
             self._size = start
             if written:
@@ -254,12 +255,12 @@ class Segment:
 
     def _is_cleared(self) -> bool:
         """Whether the window has made zeros of all records, so that the pages and the room that it has can be kept."""
-        if self._window is None or self.size > _window.HELD:
+        if self._window is None or self.size > self._window.HELD:
             return False
         try:
             self._window.clear(len(FORMAT))
         except OSError:
-            self._is_mappable = False
+            self._open_window = None
             return False
         return True
 

@@ -20,6 +20,7 @@ from typing import Final
 
 from . import _file_system, _ids
 from ._segment import EMPTIED, FORMAT, SUFFIX, Segment, count_records
+from ._window import Window
 
 logger = logging.getLogger("analytics_sdk")
 
@@ -136,7 +137,7 @@ class Spool:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if os.fstat(fd).st_nlink:  # else somebody adopted and removed it before it was locked
                     _write_format(fd)
-                    return Segment(path, fd, limit=self.segment_bytes, is_mappable=self._has_windows())
+                    return Segment(path, fd, limit=self.segment_bytes, open_window=self._open_window)
             except BlockingIOError:
                 pass  # just being adopted, as empty as it is
             except OSError:
@@ -144,6 +145,10 @@ class Spool:
                 path.unlink(missing_ok=True)
                 raise
             os.close(fd)
+
+    @property
+    def _open_window(self) -> type[Window] | None:
+        return Window if self._has_windows() else None
 
     def _has_windows(self) -> bool:
         if self._is_mappable is None:

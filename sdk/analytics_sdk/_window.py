@@ -4,7 +4,7 @@ A store into mapped memory cannot fail: where the kernel has no page for it (the
 has cut the file), it ends the process with SIGBUS. So pages are made by a write of zeros, which takes room on the disk
 or returns an error as any write does; and then the kernel is asked for them: MADV_POPULATE_WRITE returns an error where
 a store would raise the signal. What it says holds until the page has been written back to the disk and the disk fails
-then, so it is believed for `TRUSTED` only.
+then, so it is believed for `Window.TRUSTED` only.
 """
 
 from __future__ import annotations
@@ -13,9 +13,6 @@ import errno
 import mmap
 import os
 from typing import Final
-
-TRUSTED: Final = 0.0001  # seconds
-HELD: Final = 512 * 1024  # bytes of memory, about, that a window has at most, however much of the file it passes
 
 _ZEROS: Final = bytes(16 * 1024)  # that are written at once: larger pieces cost less a page, and longer a call
 _MADV_POPULATE_WRITE: Final = 23  # madvise(2), Linux 5.14
@@ -33,12 +30,17 @@ class Window:
         end: How long the file is made.
 
     Attributes:
+        TRUSTED: Seconds for which the kernel is believed that it has a page.
+        HELD: Bytes of memory, about, that a window has at most, however much of the file it passes.
         write: Stores a line at the position; raises ValueError if it does not fit, or the window is closed.
 
     Raises:
         OSError: The file cannot be made longer, or not be mapped.
         ValueError: Somebody cuts the file meanwhile.
     """
+
+    TRUSTED: Final = 0.0001
+    HELD: Final = 512 * 1024
 
     __slots__ = ("_fd", "_held", "_map", "_ready", "write")
 
@@ -69,7 +71,7 @@ class Window:
         here = self._map.tell()
         if here + length > len(self._map):
             return 0
-        if here - self._held > HELD:
+        if here - self._held > self.HELD:
             self._let_go(here - here % mmap.PAGESIZE)
         while here + length > self._ready:
             self._make_ready()

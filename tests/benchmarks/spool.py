@@ -19,6 +19,7 @@ from typing import Any
 from zlib import crc32
 
 from analytics_sdk._segment import FORMAT, Segment
+from analytics_sdk._window import Window
 
 RECORD = (
     b'{"event_id":"019c13ec-9e7b-7000-8000-102030405060","event_type":"purchase","created_at":"2026-01-31T12:00:00.123'
@@ -42,26 +43,26 @@ def bare_write(folder: Path) -> Write:
     return lambda record: os.write(fd, record)
 
 
-def new_segment(path: Path, *, is_mappable: bool) -> Segment:
+def new_segment(path: Path, open_window: type[Window] | None) -> Segment:
     """A segment of the SDK's."""
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     os.write(fd, FORMAT)
-    return Segment(path, fd, is_mappable=is_mappable, limit=512 * 1024 * 1024)
+    return Segment(path, fd, open_window=open_window, limit=512 * 1024 * 1024)
 
 
 def written(folder: Path) -> Write:
     """What the SDK does with few events, and where it makes no windows."""
-    return new_segment(folder / "written", is_mappable=False).append
+    return new_segment(folder / "written", None).append
 
 
 def through_window(folder: Path) -> Write:
     """What the SDK does with many events."""
-    return new_segment(folder / "window", is_mappable=True).append
+    return new_segment(folder / "window", Window).append
 
 
 def asked_each_time(folder: Path) -> Write:
     """The same, if so much time passes between two events that the kernel is asked for each."""
-    segment = new_segment(folder / "asked", is_mappable=True)
+    segment = new_segment(folder / "asked", Window)
 
     def write(record: bytes) -> None:
         segment.until = 0.0

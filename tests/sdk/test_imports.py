@@ -70,11 +70,22 @@ def test_tracking_changes_nothing_but_one_thread() -> None:
     )
 
 
-@pytest.mark.parametrize("module", ["httpx", "flask", "psycopg", "requests", "asyncio", "analytics_collector", "ssl"])
+UNNEEDED = ["httpx", "flask", "psycopg", "requests", "asyncio", "analytics_collector", "ssl"]
+UNNEEDED += ["analytics_sdk._spool", "analytics_sdk._window", "analytics_sdk._doctor", "copy", "errno"]
+
+
+@pytest.mark.parametrize("module", UNNEEDED)
 def test_what_a_host_does_not_need_is_not_imported(module: str) -> None:
-    """The package brings neither httpx nor anything of the collector into a host that has not tracked yet."""
-    made = "import sys, analytics_sdk; analytics_sdk.Client('http://127.0.0.1:9', write_key='k')"
-    assert run(f"{made}; print({module!r} in sys.modules)") == "False"
+    """The package brings neither httpx nor anything of the collector or of a spool into a host that did not ask."""
+    made = "import analytics_sdk; analytics_sdk.Client('http://127.0.0.1:9', write_key='k')"
+    had = f"import sys; had = {module!r} in sys.modules"
+    assert run(f"{had}; {made}; print({module!r} in sys.modules and not had)") == "False"
+
+
+def test_it_loads_no_more_than_110_modules() -> None:
+    """All that is imported with it, on CPython 3.11: nothing comes in unseen."""
+    count = int(run("import sys; had = set(sys.modules); import analytics_sdk; print(len(set(sys.modules) - had))"))
+    assert count <= 110 or sys.version_info[:2] != (3, 11)
 
 
 def test_the_logger_is_silent_by_itself() -> None:

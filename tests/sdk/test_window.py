@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from analytics_sdk import _window
-from analytics_sdk._window import HELD, Window
+from analytics_sdk._window import Window
 from tests.sdk.world import disk_with_room_for
 
 END = 256 * 1024
@@ -172,7 +172,7 @@ def test_it_holds_little_memory(fd: int, path: Path) -> None:
         line = b"%07d" % number + b"x" * 1000
         assert window.look(len(line)) >= len(line)
         window.write(line)
-        assert shared_bytes() - before < HELD + 200_000
+        assert shared_bytes() - before < Window.HELD + 200_000
     assert path.read_bytes().rstrip(b"\0") == b"head\n" + b"".join(b"%07d" % n + b"x" * 1000 for n in range(7000))
     window.close()
 
