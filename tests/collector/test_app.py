@@ -7,10 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from wsgiref.validate import validator
 
 import psycopg
 import pytest
 from flask.testing import FlaskClient
+from werkzeug.test import Client
 
 from analytics_collector import keys, migrate
 from analytics_collector.app import create_app
@@ -173,3 +175,28 @@ def test_a_collector_needs_a_database() -> None:
     """An application without a database is never made, and the error says what to set."""
     with pytest.raises(ConfigError, match="Set ANALYTICS_DATABASE_URL"):
         create_app(Settings())
+
+
+@pytest.mark.parametrize("origin", [None, "https://shop.example"])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/events", 200),
+        ("POST", "/v1/events?bad", 400),
+        ("POST", "/v1/events/", 404),
+        ("PUT", "/v1/events", 405),
+        ("OPTIONS", "/v1/events", 200),
+        ("HEAD", "/healthz", 200),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_stands_before_flask_keeps_to_wsgi(
+    client: FlaskClient, method: str, path: str, status: int, origin: str | None
+) -> None:
+    """Whatever is asked, and by a page or not, the whole application is one that any WSGI server can run (PEP 3333)."""
+    headers = {"Authorization": f"Bearer {WRITE_KEY}", **({"Origin": origin} if origin else {})}
+    body = b"{" if path.endswith("bad") else b"{}"
+    response = Client(validator(client.application)).open(
+        path, method=method, data=body, headers=headers, buffered=True
+    )
+    assert (response.status_code, len(response.headers["X-Request-ID"])) == (status, 16)
