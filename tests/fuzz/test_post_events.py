@@ -238,11 +238,14 @@ def hard_to_read(size: int) -> list[bytes]:
 
 
 def throw(watched: Watched, bombs: list[bytes]) -> set[int]:
-    """Post all of them at the same time, each on a connection of its own; their statuses."""
+    """Post all of them at the same time, each on a connection of its own; their statuses, 0 for one that was closed."""
 
     def post(body: bytes) -> int:
         with contextlib.closing(connect(watched.collector, timeout=900)) as connection:
-            return attrs.evolve(watched, connection=connection).post(body).status
+            try:
+                return attrs.evolve(watched, connection=connection).post(body).status
+            except ConnectionError:  # when a worker has no room for another unfinished request, the oldest is closed
+                return 0
 
     with ThreadPoolExecutor(len(bombs)) as pool:
         return set(pool.map(post, bombs))
@@ -261,4 +264,4 @@ LARGEST = pytest.param(LIMIT, 3, marks=[pytest.mark.slow, pytest.mark.timeout(18
 def test_bombs_for_the_reader(watched: Watched, size: int, times: int) -> None:
     """Large bodies of what is hardest to read, all at once, are answered or turned away, within bounds of memory."""
     with watched.unharmed():
-        assert throw(watched, hard_to_read(size) * times) <= {200, 400, 413, 503}
+        assert throw(watched, hard_to_read(size) * times) <= {200, 400, 413, 503, *([0] if times > 1 else [])}

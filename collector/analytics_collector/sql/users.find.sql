@@ -1,2 +1,2 @@
--- users.find
-SELECT external_id, id FROM analytics_user WHERE external_id = ANY(%(external_ids)s)
+-- users.find: one plan for all arrays, as in reader.profiles.
+SELECT external_id, id FROM analytics_user WHERE external_id = ANY((SELECT %(external_ids)s::text[])::text[])

@@ -16,6 +16,7 @@ CREATE TYPE analytics_touched AS (
 CREATE FUNCTION analytics_claim_sessions(touched analytics_touched[], claimed text[]) RETURNS SETOF analytics_touched
 LANGUAGE plpgsql
 SET enable_seqscan = off  -- a plan from when the tables were small must not stay until they are analyzed
+SET plan_cache_mode = force_generic_plan  -- to plan it anew takes as long as to do it, and longer with many months
 AS $$
 #variable_conflict use_column
 BEGIN
