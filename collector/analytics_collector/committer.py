@@ -75,8 +75,9 @@ class _Ticket:
         Raises:
             UnavailableError: Postgres is away.
         """
-        if self.error is not None:
-            raise self.error
+        error, self.error = self.error, None  # or it would hold itself: its traceback leads here
+        if error is not None:
+            raise error
         return Verdict(self._accepted, self._duplicates, tuple(self._rejected))
 
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from .auth import Doorkeeper
 from .exceptions import UnavailableError
-from .trace import Headers
+from .protocols import native
+from .trace import Headers, note_route
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+logger = logging.getLogger("analytics_collector")
 
 _MAX_AGE: Final = 600  # seconds that a browser remembers a preflight's answer
 _MAY_POST: Final[Headers] = [
@@ -41,6 +45,8 @@ class Guard:
             return self._app(environ, start_response)
         start = partial(self._start, start_response, origin)
         if method == "OPTIONS" and self._may_post(environ, origin):
+            if environ.get("PATH_INFO") == native.PATH:
+                note_route(environ, native.PATH)
             start("204 No Content", list(_MAY_POST))
             return []
         return self._app(environ, start)
@@ -62,4 +68,7 @@ class Guard:
         try:
             return origin in self._doorkeeper.origins()
         except UnavailableError:  # nothing is known of any key yet
+            return False
+        except Exception:  # of an answer that is known already, after COMMIT perhaps
+            logger.exception("The pages of browser keys could not be read")
             return False

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
@@ -16,8 +17,8 @@ from . import metrics
 from .batch import Reject
 from .collector import Collector
 from .committer import Verdict
-from .exceptions import MalformedError, TooLargeError
-from .intake import GZIP_MAGIC
+from .exceptions import MalformedError, TooLargeError, UnavailableError
+from .intake import GZIP_MAGIC, SMALL
 from .protocols import native
 from .trace import note_route
 
@@ -26,12 +27,13 @@ if TYPE_CHECKING:
 
 blueprint = flask.Blueprint("ingest", __name__)
 
-_PATH: Final = "/v1/events"
 _ERROR: Final = "analytics_collector.error"  # in the request's environ
 _STEP: Final = 64 * 1024  # bytes read at a time
 _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
-_one_at_a_time: Final = threading.Lock()  # bodies that are read record by record, so that memory has a bound
+_PATIENCE: Final = 5.0  # seconds that a body waits for its turn
+
+_turn: Final = threading.Lock()
 
 
 class Ingest:
@@ -50,17 +52,20 @@ class Ingest:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request (PEP 3333); the answer to a batch comes after COMMIT and has a verdict on every record."""
-        if environ.get("PATH_INFO") != _PATH or environ["REQUEST_METHOD"] != "POST":
+        if not _is_post(environ):
             return self._app(environ, start_response)
         try:
             answer = msgspec.json.encode(_answer(self._store(environ)))
         except Exception as error:  # noqa: BLE001  # Flask knows what to say of each
             environ[_ERROR] = error
         else:
-            note_route(environ, _PATH)
+            note_route(environ, native.PATH)
             start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
             return [answer]
-        return self._app(environ, start_response)
+        try:
+            return self._app(environ, start_response)
+        finally:  # or each would hold the other, and with them what was sent
+            environ.pop(_ERROR, None)
 
     def _store(self, environ: WSGIEnvironment) -> Verdict:
         collector = self._collector
@@ -69,16 +74,40 @@ class Ingest:
         limit = collector.settings.max_body_bytes
         body = inflate(receive(get_input_stream(environ), limit), limit)
         now = datetime.now(UTC)
-        batch = collector.receive(native.parse(body, now, _one_at_a_time), key, now, environ)
+        batch = collector.receive(native.parse(body, now, _one_at_a_time(len(body))), key, now, environ)
         verdict = collector.committer.commit(batch, key.name)
         metrics.note_verdict(verdict.accepted, verdict.duplicates, [reject.code for reject in verdict.rejected])
         return verdict
 
 
-@blueprint.post(_PATH)
+def _is_post(environ: WSGIEnvironment) -> bool:
+    """Whether it is for us, as Flask would see it: slashes before a path are one."""
+    path, method = str(environ.get("PATH_INFO", "")), str(environ["REQUEST_METHOD"])
+    return path.lstrip("/") == native.PATH[1:] and method.upper() == "POST"
+
+
+@contextlib.contextmanager
+def _one_at_a_time(size: int) -> Iterator[None]:
+    """Let large bodies that are read record by record take turns, so that memory has a bound.
+
+    Raises:
+        UnavailableError: The others take too long.
+    """
+    if size <= SMALL:
+        yield
+    elif _turn.acquire(timeout=_PATIENCE):
+        try:
+            yield
+        finally:
+            _turn.release()
+    else:
+        raise UnavailableError("Too many large bodies with bad records", "send the same request again")
+
+
+@blueprint.post(native.PATH)
 def explain() -> NoReturn:
     """Let Flask answer the error of a batch that `Ingest` could not store, as it answers all others."""
-    raise flask.request.environ.pop(_ERROR)  # or each would hold the other, and with them what was sent
+    raise flask.request.environ[_ERROR]
 
 
 def receive(stream: IO[bytes], limit: int) -> bytes:

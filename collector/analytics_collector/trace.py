@@ -66,7 +66,7 @@ class Trace:
     def _end(self, request: _Request, status: int) -> None:
         seconds = time.perf_counter() - request.began
         route = request.environ.get(_ROUTE)
-        method = _UNKNOWN if route is None else request.environ["REQUEST_METHOD"]
+        method = _UNKNOWN if route is None else request.environ["REQUEST_METHOD"].upper()
         metrics.note_request(method, route or _UNKNOWN, status, seconds)
         self._watch_pool(request.began)
         _log(request.environ, status, seconds)

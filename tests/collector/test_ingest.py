@@ -14,13 +14,14 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from unittest import mock
 from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 from flask.testing import FlaskClient
 
-from analytics_collector import keys, migrate
+from analytics_collector import ingest, keys, migrate
 from analytics_collector.app import create_app
 from analytics_collector.config import Settings
 from analytics_collector.exceptions import TooLargeError
@@ -630,3 +631,21 @@ def test_one_body_at_a_time_is_read_record_by_record() -> None:
         assert not done.wait(0.2)
     assert done.wait(10)
     reading.join(10)
+
+
+def test_a_small_bad_body_waits_for_no_large_one(client: FlaskClient) -> None:
+    """What one thread serves many of waits for nobody's megabytes; a large one that waits too long comes again."""
+    small, large = b'{"events":[NaN]}', b'{"events":[NaN,"%s"]}' % (b"x" * 100_000)
+    with ingest._turn:
+        assert client.post("/v1/events", data=small, headers=WRITE).json["rejected"][0]["code"] == "invalid_json"
+        with mock.patch.object(ingest, "_PATIENCE", 0.01):
+            refused = client.post("/v1/events", data=large, headers=WRITE)
+    assert (refused.status_code, "Retry-After" in refused.headers) == (503, True)
+    assert client.post("/v1/events", data=large, headers=WRITE).status_code == 200
+
+
+@pytest.mark.parametrize("depth", range(960, 1000, 2))
+def test_no_depth_is_a_bug(client: FlaskClient, depth: int) -> None:
+    """However deep what a body says beside its records is, it is taken or refused."""
+    body = b'{"sent_at":{"a":%s},"users":[],"\\u0065vents":[]}' % (b"[" * depth + b"]" * depth)
+    assert client.post("/v1/events", data=body, headers=WRITE).status_code in (200, 400)
