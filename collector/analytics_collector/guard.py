@@ -40,12 +40,12 @@ class Guard:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Have a request answered (PEP 3333); what no page sends is passed on as it is."""
         origin = environ.get("HTTP_ORIGIN")
-        method = environ["REQUEST_METHOD"]
+        method = environ["REQUEST_METHOD"].upper()
         if origin is None or method not in ("POST", "OPTIONS"):
             return self._app(environ, start_response)
         start = partial(self._start, start_response, origin)
         if method == "OPTIONS" and self._may_post(environ, origin):
-            if environ.get("PATH_INFO") == native.PATH:
+            if native.is_path(environ.get("PATH_INFO", "")):
                 note_route(environ, native.PATH)
             start("204 No Content", list(_MAY_POST))
             return []

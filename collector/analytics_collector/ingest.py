@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
 
@@ -33,7 +32,28 @@ _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
 _PATIENCE: Final = 5.0  # seconds that a body waits for its turn
 
-_turn: Final = threading.Lock()
+
+class _Turn:
+    """Entered by one large body at a time that is read record by record, so that memory has a bound.
+
+    Raises:
+        UnavailableError: The others take too long.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        """Wait for it."""
+        if not self._lock.acquire(timeout=_PATIENCE):
+            raise UnavailableError("Too many large bodies with bad records", "send the same request again")
+
+    def __exit__(self, *_: object) -> None:
+        """Let the next one have it."""
+        self._lock.release()
+
+
+_turn: Final = _Turn()
 
 
 class Ingest:
@@ -74,34 +94,16 @@ class Ingest:
         limit = collector.settings.max_body_bytes
         body = inflate(receive(get_input_stream(environ), limit), limit)
         now = datetime.now(UTC)
-        batch = collector.receive(native.parse(body, now, _one_at_a_time(len(body))), key, now, environ)
+        apart = _turn if len(body) > SMALL else native.AT_ONCE
+        batch = collector.receive(native.parse(body, now, apart), key, now, environ)
         verdict = collector.committer.commit(batch, key.name)
         metrics.note_verdict(verdict.accepted, verdict.duplicates, [reject.code for reject in verdict.rejected])
         return verdict
 
 
 def _is_post(environ: WSGIEnvironment) -> bool:
-    """Whether it is for us, as Flask would see it: slashes before a path are one."""
-    path, method = str(environ.get("PATH_INFO", "")), str(environ["REQUEST_METHOD"])
-    return path.lstrip("/") == native.PATH[1:] and method.upper() == "POST"
-
-
-@contextlib.contextmanager
-def _one_at_a_time(size: int) -> Iterator[None]:
-    """Let large bodies that are read record by record take turns, so that memory has a bound.
-
-    Raises:
-        UnavailableError: The others take too long.
-    """
-    if size <= SMALL:
-        yield
-    elif _turn.acquire(timeout=_PATIENCE):
-        try:
-            yield
-        finally:
-            _turn.release()
-    else:
-        raise UnavailableError("Too many large bodies with bad records", "send the same request again")
+    method: str = environ["REQUEST_METHOD"]
+    return method.upper() == "POST" and native.is_path(environ.get("PATH_INFO", ""))
 
 
 @blueprint.post(native.PATH)

@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
-import attrs
-
 from . import logs, metrics
 from .collector import Collector
 
@@ -54,37 +52,27 @@ class Trace:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Have a request answered (PEP 3333)."""
-        request = _Request(environ, _request_id(environ.get("HTTP_X_REQUEST_ID")), time.perf_counter())
-        logs.begin(request.id)
+        request_id, began = _request_id(environ.get("HTTP_X_REQUEST_ID")), time.perf_counter()
+        logs.begin(request_id)
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Callable[[bytes], object]:
-            self._end(request, int(status[:3]))
-            return start_response(status, _with_ours(headers, request.id), exc_info)
+            self._end(environ, int(status[:3]), began)
+            return start_response(status, _with_ours(headers, request_id), exc_info)
 
         return self._app(environ, start)
 
-    def _end(self, request: _Request, status: int) -> None:
-        seconds = time.perf_counter() - request.began
-        route = request.environ.get(_ROUTE)
-        method = _UNKNOWN if route is None else request.environ["REQUEST_METHOD"].upper()
-        metrics.note_request(method, route or _UNKNOWN, status, seconds)
-        self._watch_pool(request.began)
-        _log(request.environ, status, seconds)
+    def _end(self, environ: WSGIEnvironment, status: int, began: float) -> None:
+        seconds = time.perf_counter() - began
+        method, route = environ["REQUEST_METHOD"].upper(), environ.get(_ROUTE)
+        metrics.note_request(method if route else _UNKNOWN, route or _UNKNOWN, status, seconds)
+        self._watch_pool(began)
+        _log(environ, method, status, seconds)
 
     def _watch_pool(self, now: float) -> None:
         """Keep the state of this worker's pool, for whichever worker Prometheus asks."""
         if now - self._pool_seen_at > _POOL_EVERY:
             self._pool_seen_at = now
             metrics.note_pool(self._database.stats())
-
-
-@attrs.frozen
-class _Request:
-    """One request; `began` is in seconds of the clock for durations."""
-
-    environ: WSGIEnvironment
-    id: str
-    began: float
 
 
 def _with_ours(headers: Headers, request_id: str) -> Headers:
@@ -105,10 +93,10 @@ def _route(rule: str) -> str:
     return re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule)
 
 
-def _log(environ: WSGIEnvironment, status: int, seconds: float) -> None:
+def _log(environ: WSGIEnvironment, method: str, status: int, seconds: float) -> None:
     noted = logs.end()
     if logger.isEnabledFor(logging.INFO):
-        method, path = environ["REQUEST_METHOD"], _path(environ)
+        path = _path(environ)
         fields = {**noted, "method": method, "path": path, "status": status, "seconds": round(seconds, 6)}
         logger.info("%s %s %s", method, path, status, extra={"fields": fields})
 

@@ -95,7 +95,7 @@ class Engine:
 
     def without_put(self) -> Engine:
         """This engine, for a client that has left it: with the same account, but nothing is accepted."""
-        left = Engine.__new__(Engine)
+        left = Engine.__new__(Engine)  # a copy, without the module for it, which nothing else of ours needs
         left.__dict__.update(self.__dict__)
         left.put = _refuse
         return left

@@ -15,13 +15,14 @@ from flask.testing import FlaskClient
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analytics_collector import address, browser, keys
+from analytics_collector import address, browser, keys, metrics
 from analytics_collector.app import create_app
 from analytics_collector.batch import Batch, read
 from analytics_collector.cli import main
 from analytics_collector.config import Settings
 from analytics_collector.exceptions import ConfigError, KeyRegistryError
 from tests.collector.batches import event
+from tests.collector.operating import samples
 from tests.conftest import WRITE_KEY
 
 NOW = datetime.now(UTC)
@@ -183,6 +184,17 @@ def test_the_browser_is_told_before_it_asks(web: FlaskClient) -> None:
     for wrong in ({"Origin": "https://evil.example"}, {"Origin": PAGE, "Access-Control-Request-Method": "GET"}, {}):
         response = web.options("/v1/events", headers=asked | wrong)
         assert "Access-Control-Allow-Methods" not in response.headers
+
+
+def test_what_the_browser_asks_is_counted_where_it_asks(web: FlaskClient) -> None:
+    """A preflight is one more request of the address that the page will post to."""
+
+    def counted() -> float:
+        return samples(metrics.render(()).decode(), "analytics_requests_total").get(("OPTIONS", "/v1/events", "204"), 0)
+
+    before = counted()
+    web.options("/v1/events", headers={"Access-Control-Request-Method": "POST", "Origin": PAGE})
+    assert counted() == before + 1
 
 
 def test_errors_are_readable_too(web: FlaskClient, key: str, registry: psycopg.Connection) -> None:

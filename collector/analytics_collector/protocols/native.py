@@ -46,13 +46,18 @@ class _Records(msgspec.Struct, forbid_unknown_fields=True):
 PATH: Final = "/v1/events"
 MAX_RECORDS: Final = 10_000  # in one request; a few bytes each can be a million verdicts
 
-_NOTHING: Final = contextlib.nullcontext()
+AT_ONCE: Final = contextlib.nullcontext()  # nobody is waited for
 
 _envelope = msgspec.json.Decoder(_Envelope)
 _records = msgspec.json.Decoder(_Records)
 
 
-def parse(body: bytes, now: datetime, apart: contextlib.AbstractContextManager[object] = _NOTHING) -> Batch:
+def is_path(path: str) -> bool:
+    """Whether a request's path is ours, as Flask would see it: slashes before a path are one."""
+    return path.lstrip("/") == PATH[1:]
+
+
+def parse(body: bytes, now: datetime, apart: contextlib.AbstractContextManager[object] = AT_ONCE) -> Batch:
     """Read a request body: all at once if all of it is good, else record by record.
 
     Args:
