@@ -7,8 +7,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import attrs
+
+_TRIES: Final = 1000
 
 
 @attrs.frozen
@@ -26,18 +29,26 @@ class Disk:
 
     def fill(self) -> int:
         """Leave no byte free, by making it as small as what is on it; returns how many MiB those are."""
-        found = os.statvfs(self.path)
-        used = (found.f_blocks - found.f_bfree) * found.f_frsize
-        self._resize(used)
-        return used >> 20
+        for _ in range(_TRIES):
+            used = self._used()
+            if not self._resize(used):
+                return used >> 20
+        raise OSError(f"{self.path} grows faster than it can be made smaller")
 
     def clear(self) -> None:
         """Give the space back."""
-        self._resize(self.size)
+        if failure := self._resize(self.size):
+            raise OSError(failure)
 
-    def _resize(self, size: int) -> None:
+    def _used(self) -> int:
+        found = os.statvfs(self.path)
+        return (found.f_blocks - found.f_bfree) * found.f_frsize
+
+    def _resize(self, size: int) -> str:
+        """Make it so large; tells why not, as where more is on it by now."""
         assert self.is_own
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(self.path)], check=True)
+        command = ["mount", "-o", f"remount,size={size}", str(self.path)]
+        return subprocess.run(command, capture_output=True, text=True).stderr
 
 
 @contextlib.contextmanager
