@@ -2,7 +2,8 @@
 
 A profile counts the rows that are there, at every moment, before and after. So a month is not dropped with users' rows
 in it: those go first, in small transactions that correct the profiles as well; then the partition, with the rows of
-nobody. A user of whom nothing is left has no profile.
+nobody. What writers add until the partition is locked, a few rows at most, goes under the lock. A user of whom nothing
+is left has no profile.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from .partitions import attached, month_after, partition_name
 from .sql import load
 
 _EVENTS_AT_A_TIME: Final = 300  # each may be of another user, whose profile is locked meanwhile
+_EVENTS_UNDER_LOCK: Final = 20  # writers wait for them
 _SESSIONS_AT_A_TIME: Final = 500
 _REJECTS_AT_A_TIME: Final = 1000
 _DAYS_OF_QUOTAS: Final = timedelta(days=7)  # only today's counts; the others show for a week who sent how much
@@ -65,17 +67,25 @@ def trim_quotas(connection: Connection, now: datetime) -> str:
 
 
 def _drop(connection: Connection, name: str, before: datetime) -> None:
+    def forget() -> object:
+        return _forget_events(connection, name, before)
+
+    def drop() -> bool:
+        return _drop_with_the_last_rows(connection, name, before)
+
     for number in range(_TRIES):
         time.sleep(0.1 * number)  # a writer may be about to commit
-        _forget_events(connection, name, before)
+        forget()
         # Looked for outside the lock first: that is where the index gets rid of its dead entries.
-        if not _has_users(connection, name) and short_lock.hold(connection, lambda: _drop_if_nobodys(connection, name)):
+        is_held = _has_users(connection, name) and not forget()
+        if not is_held and short_lock.hold(connection, drop, prepare=forget):
             return
     raise HousekeepingError(f"Rows of users keep coming into {name}, which is to be dropped")
 
 
-def _drop_if_nobodys(connection: Connection, name: str) -> bool:
-    connection.execute(_about(name, "retention.lock"))
+def _drop_with_the_last_rows(connection: Connection, name: str, before: datetime) -> bool:
+    connection.execute(_about(name, "retention.lock"))  # so no writer has come as far as its profiles
+    _forget_some(connection, _about(name, "retention.forget_events"), _NOBODY_IS_BEFORE, before, _EVENTS_UNDER_LOCK)
     if _has_users(connection, name):
         return False
     connection.execute(_about(name, "retention.drop"))
@@ -91,22 +101,23 @@ def _forget_events(connection: Connection, name: str, before: datetime) -> int:
     statement = _about(name, "retention.forget_events")
     user_id, forgotten = _NOBODY_IS_BEFORE, 0
     while True:
-        rows, users = _forget_some(connection, statement, user_id, before)
+        with short_lock.gently(), connection.transaction():
+            rows, users = _forget_some(connection, statement, user_id, before, _EVENTS_AT_A_TIME)
         if not users:
             return forgotten
         user_id, forgotten = max(users), forgotten + rows
 
 
 def _forget_some(
-    connection: Connection, statement: composed.Composed, user_id: int, before: datetime
+    connection: Connection, statement: composed.Composed, user_id: int, before: datetime, most: int
 ) -> tuple[int, list[int]]:
-    parameters = {"user_id": user_id, "before": before, "most": _EVENTS_AT_A_TIME}
-    with short_lock.gently(), connection.transaction():
-        rows, users = connection.execute(statement, parameters).fetchone() or (0, [])
-        if users:
-            # Another statement, so that its snapshot is from after the profiles were locked.
-            connection.execute(load("retention.see_again"), {"user_ids": users, "before": before})
-            connection.execute(load("retention.forget_profiles"), {"user_ids": users})
+    """Forget so many rows at most, of users from this one on; returns how many there were, and whose."""
+    parameters = {"user_id": user_id, "before": before, "most": most}
+    rows, users = connection.execute(statement, parameters).fetchone() or (0, [])
+    if users:
+        # Another statement, so that its snapshot is from after the profiles were locked.
+        connection.execute(load("retention.see_again"), {"user_ids": users, "before": before})
+        connection.execute(load("retention.forget_profiles"), {"user_ids": users})
     return rows, users
 
 
