@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -128,8 +129,11 @@ def show_events(expected: Counter[str], arrived: Counter[str]) -> int:
 
 def wait_for_ctrl_c() -> None:
     """Return when the person has seen enough."""
-    with contextlib.suppress(KeyboardInterrupt):
-        signal.pause()
+    has_seen_enough = threading.Event()
+    signal.signal(signal.SIGINT, lambda *_: has_seen_enough.set())
+    print("Visit the shop and look again. Ctrl-C ends it all.", flush=True)
+    while not has_seen_enough.wait(0.5):  # what comes just before a wait shows when the wait is over
+        pass
 
 
 def main() -> int:
@@ -146,7 +150,6 @@ def main() -> int:
         print(f"\nShop        {address}\nCollector   {access['url']}\nWrite key   {access['write_key']}")
         print(f"Read key    {access['read_key']}\nPostgres    {access['dsn']}\n", flush=True)
         if not arguments.once:
-            print("Visit the shop and look again. Ctrl-C ends it all.", flush=True)
             wait_for_ctrl_c()
     return 1 if wrong else 0
 
