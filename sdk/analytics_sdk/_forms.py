@@ -163,8 +163,19 @@ def _set(kind: Any) -> Form:
     return Form(ARRAY, lambda value, most: _first_in_order(kind.__iter__(value), most), kind.__len__)
 
 
-def _object(kind: Any) -> Form:
-    return Form(OBJECT, lambda value, most: list(islice(kind.items(value), most)), kind.__len__)
+def _pairs(value: dict[Any, Any], most: int) -> list[Any]:
+    """The first pairs of a dict, all of one moment.
+
+    Each is a new tuple, for which Python may collect garbage; in what that calls other threads run, and may change the
+    dict. A copy is made in one step.
+    """
+    if dict.__len__(value) <= most:
+        value = dict.copy(value)
+    return list(islice(dict.items(value), most))
+
+
+def _pairs_in_order(value: Any, most: int) -> list[Any]:
+    return list(islice(collections.OrderedDict.items(value), most))
 
 
 _DICTS: Final[tuple[Any, ...]] = ({}, collections.OrderedDict())
@@ -189,8 +200,8 @@ _STANDARD: Final[dict[type, Form]] = {
     **{kind: _array(kind) for kind in _ARRAYS},
     set: _set(set),
     frozenset: _set(frozenset),
-    dict: _object(dict),
-    collections.OrderedDict: _object(collections.OrderedDict),
+    dict: Form(OBJECT, _pairs, dict.__len__),
+    collections.OrderedDict: Form(OBJECT, _pairs_in_order, collections.OrderedDict.__len__),
     **dict.fromkeys((abc.Mapping, type(type.__dict__)), _MAPPING),
     **dict.fromkeys((abc.Sequence, abc.ValuesView), _SEQUENCE),
     abc.Set: _SET,
