@@ -122,7 +122,7 @@ def test_nobody_waits_longer_for_postgres_than_set(away: FlaskClient) -> None:
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda _: away.application.test_client().get("/v1/events", headers=READ), range(4)))
     assert [answer.status_code for answer in answers] == [503] * 4
-    assert time.monotonic() - asked_at < 2
+    assert time.monotonic() - asked_at < 3
 
 
 @pytest.mark.parametrize("path", ["/", "/v1", "/v1/event", "/v1/events/", "//v1/events", "/v2/events", "/static/x"])

@@ -78,7 +78,7 @@ def test_a_fork_in_c_shows_whatever_comes_first(
         if ctypes.PyDLL(None).fork() == 0:
             began = time.monotonic()
             {first}
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < 10
             tell_account(client, "child", [])
             os._exit(0)
         os.wait()

@@ -179,7 +179,7 @@ def test_a_server_that_hangs() -> None:
     with hanging_server() as url:
         began = time.monotonic()
         found = examine(url=url, write_key="k", read_timeout=0.3)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 8
     assert found["connection"].status == "fail"
     assert "does the collector hang?" in found["connection"].advice
 

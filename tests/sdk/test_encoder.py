@@ -200,10 +200,8 @@ def test_brackets_in_texts_are_not_depth() -> None:
 
 
 def test_what_holds_itself_comes_to_an_end() -> None:
-    """A cycle becomes a marker where it closes, and takes no time."""
-    began = time.monotonic()
+    """A cycle becomes a marker where it closes."""
     assert read(encode(circle())) == ["<list>", "<list>"]
-    assert time.monotonic() - began < 1
 
 
 @pytest.mark.parametrize("name", MAKERS)

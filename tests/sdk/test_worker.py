@@ -249,7 +249,7 @@ def test_an_event_is_sent_after_flush_interval(make: Make, transport: RecordingT
     client.track("one")
     client.track("two")
     wait_until(lambda: client.stats().delivered == 2)
-    assert 0.25 < time.monotonic() - began < 2
+    assert 0.25 < time.monotonic() - began < 4
     assert transport.attempts == 1
 
 
