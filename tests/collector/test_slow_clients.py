@@ -7,7 +7,6 @@ import gzip
 import json
 import re
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -191,7 +190,7 @@ def test_slow_clients_cost_nobody_else_an_answer(impatient: Collector, form: str
             assert post(impatient.url, body(events=[event(number)])).json["accepted"] == 1
             waits.append(time.monotonic() - began)
         stop.set()
-    assert statistics.median(waits) < 1.5
+    assert sorted(waits)[-2] < 1.5  # one of them may meet a busy machine
 
 
 def test_slow_clients_are_not_waited_for_for_ever(impatient: Collector) -> None:
