@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final, TypeVar
 
 import attrs
@@ -52,9 +53,10 @@ class _Ticket:
     def __init__(self, batch: Batch, key_name: str) -> None:
         self.batch = batch
         self.key_name = key_name
-        self.called = threading.Event()  # when its fate is known, or when it is to lead
         self.error: BaseException | None = None
         self.is_done = False
+        self.is_called = False  # its fate is known, or it is to lead
+        self.bell: threading.Event | None = None  # rings then, if somebody waits for it: most never have to
         self._accepted = self._duplicates = 0
         self._rejected = list(batch.rejects)
 
@@ -68,6 +70,12 @@ class _Ticket:
     def reject(self, reject: Reject) -> None:
         """Book one record that is set aside."""
         self._rejected.append(reject)
+
+    def call(self) -> None:
+        """Say that it is done, or its turn."""
+        self.is_called = True
+        if self.bell is not None:
+            self.bell.set()
 
     def verdict(self) -> Verdict:
         """All of it.
@@ -138,20 +146,22 @@ class Committer:
         with self._lock:
             takes = not self._is_led and not ticket.is_done
             self._is_led |= takes
+            if not takes and not ticket.is_called:
+                ticket.bell = threading.Event()
         return takes
 
     def _wait_for_turn(self, ticket: _Ticket, until: float) -> None:
         """Wait until this request's fate is known, or it is its turn to lead."""
-        if ticket.called.wait(max(0.0, until - time.monotonic())):
+        if ticket.bell is None or ticket.bell.wait(max(0.0, until - time.monotonic())):
             return
         with self._lock:
-            is_waiting = ticket in self._waiting and not ticket.called.is_set()
+            is_waiting = ticket in self._waiting and not ticket.is_called
             if is_waiting:
                 self._waiting.remove(ticket)
                 self._room += ticket.batch.size
         if is_waiting:
             raise UnavailableError("The database is slow", "send the same request again")
-        ticket.called.wait()  # it is in a transaction, which has a time limit of its own
+        ticket.bell.wait()  # it is in a transaction, which has a time limit of its own
 
     def _lead(self) -> None:
         group = self._next_group()
@@ -181,12 +191,11 @@ class Committer:
     def _hand_over(self, group: Sequence[_Ticket]) -> None:
         with self._lock:
             self._room += sum(ticket.batch.size for ticket in group)
+            for ticket in group:
+                ticket.is_done = True
             self._is_led = bool(self._waiting)
-            if self._waiting:
-                self._waiting[0].called.set()
-        for ticket in group:
-            ticket.is_done = True
-            ticket.called.set()
+            for ticket in (*group, *islice(self._waiting, 1)):
+                ticket.call()
 
     # One group
 

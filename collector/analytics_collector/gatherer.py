@@ -23,10 +23,14 @@ from functools import partial
 from typing import Any, Final
 
 import attrs
+from gunicorn import glogging
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from .answer import answer
 from .config import Settings
 from .crew import Crew
+from .heads import Parser, Repeated
 from .intake import Intake
 from .peers import Peers
 
@@ -69,6 +73,8 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._most_bytes = settings.max_body_bytes
         self._intakes: dict[TConn, Intake] = {}  # the oldest first
         self._reading_until: dict[TConn, float] = {}
+        self._is_ssl = self.cfg.is_ssl
+        self._has_listeners = has_listeners(self.cfg, self.log)
         self._looked_at = 0.0
         self._crew = Crew(lambda work: self.tpool.submit(work), self._serve, self._finish_later)
 
@@ -80,7 +86,7 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def enqueue_req(self, conn: TConn) -> None:
         """Gather a request; gunicorn calls this for each connection that is new or has become readable."""
-        if self.cfg.is_ssl:  # what is behind the handshake only gunicorn can read
+        if self._is_ssl:  # what is behind the handshake only gunicorn can read
             super().enqueue_req(conn)
             return
         intake = self._intakes[conn] = Intake(time.monotonic(), self._patience, self._most_bytes)
@@ -101,6 +107,18 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
             return super().handle(conn)
         finally:
             self._reading_until.pop(conn, None)
+
+    def handle_request(self, req: Any, conn: TConn) -> Any:
+        """Answer a request."""
+        if not (isinstance(req, Repeated) and self._is_usual()):
+            return super().handle_request(req, conn)
+        self.nr += 1
+        return answer(self.wsgi, req, conn.sock, self.cfg)
+
+    def _is_usual(self) -> bool:
+        """Whether nobody wants to hear of a request, and neither worker nor connection ends with it."""
+        has_room = len(self.keepalived_conns) < self.max_keepalived
+        return self.alive and has_room and self.nr + 1 < self.max_requests and not self._has_listeners
 
     def notify(self) -> None:
         """Look at the clock; gunicorn calls this at each turn of its loop, once a second at least."""
@@ -157,13 +175,19 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         del self._intakes[conn]
         # A thread may have to read the rest of what is too large, and of what was not quite whole.
         self._reading_until[conn] = time.monotonic() + self._patience
-        conn.init()
+        self._init(conn)
         conn.parser.unreader.unread(bytes(intake.buffer))
         conn.data_ready = True
         if intake.is_quick and _has_been_heard(conn.sock):
             self._crew.add(conn)
         else:
             super().enqueue_req(conn)
+
+    def _init(self, conn: TConn) -> None:
+        if not conn.initialized:
+            conn.init()
+            if isinstance(conn.parser, RequestParser):  # and not HTTP/2's
+                conn.parser = Parser(conn)
 
     def _serve(self, conn: TConn) -> bool:
         """Serve a request of the crew's; whatever happens to it is not its neighbours' concern."""
@@ -192,6 +216,13 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._reading_until.pop(conn, None)
         with contextlib.suppress(OSError):
             conn.sock.shutdown(socket.SHUT_RD)
+
+
+def has_listeners(cfg: Any, log: Any) -> bool:
+    """Whether gunicorn has to tell somebody of each request: a hook, an access log, statsd."""
+    hooks = [cfg.settings[name] for name in ("pre_request", "post_request")]
+    is_logged = log.access_log_enabled or type(log).access is not glogging.Logger.access
+    return is_logged or any(hook.get() != hook.default for hook in hooks)
 
 
 def _has_been_heard(connection: socket.socket) -> bool:

@@ -43,18 +43,20 @@ class _Slots:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._pid = 0
         self._slot = -1
         self._lock: IO[bytes] | None = None  # held as long as the process lives; the kernel lets it go
 
     def mine(self) -> int:
         """The number of this process's slot."""
-        if self._pid != os.getpid():  # the first call, or the first one after a fork
-            self._pid = os.getpid()
+        if self._slot < 0:
             self._slot, self._lock = next(
                 (slot, lock) for slot in range(_MOST_SLOTS) if (lock := self._take(slot)) is not None
             )
         return self._slot
+
+    def leave(self) -> None:
+        """Take another one at the next call: this process is the child of the one whose slot it is."""
+        self._slot = -1
 
     def forget_the_dead(self) -> None:
         """Remove what processes that have ended say of the present; what they counted stays."""
@@ -80,6 +82,7 @@ class _Slots:
 
 _slots: Final = _Slots(Path(os.environ[DIRECTORY])) if os.environ.get(DIRECTORY) else None
 if _slots is not None:
+    os.register_at_fork(after_in_child=_slots.leave)
     prometheus_client.values.ValueClass = prometheus_client.values.MultiProcessValue(_slots.mine)  # type: ignore[no-untyped-call]
 
 _registry: Final = CollectorRegistry()  # of our own: whatever else counts in this process is not ours to show

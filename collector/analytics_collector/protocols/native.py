@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -90,7 +88,21 @@ def _parse_at_once(body: bytes, now: datetime) -> Batch | None:
         )
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, RecordError):
         return None
-    return Batch(items, (), len(body), functools.cache(partial(_arrays, body)))
+    return Batch(items, (), len(body), _Arrays(body))
+
+
+class _Arrays:
+    """The records of a body as they arrived, once somebody asks."""
+
+    def __init__(self, body: bytes) -> None:
+        self._body = body
+        self._arrays: Arrays | None = None
+
+    def __call__(self) -> Arrays:
+        """Cut the body, the first time."""
+        if self._arrays is None:
+            self._arrays = _arrays(self._body)
+        return self._arrays
 
 
 def _parse_apart(body: bytes, now: datetime) -> Batch:
