@@ -11,11 +11,13 @@ import msgspec
 from werkzeug.exceptions import HTTPException
 
 from . import api, health, ingest
+from .api import Lookup
 from .collector import Collector
 from .config import Settings
 from .exceptions import CollectorError, RequestError
 from .guard import Guard
 from .ingest import Ingest
+from .shortcut import Shortcut, raise_error
 from .trace import Trace, note_route
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
     app = flask.Flask(__name__, static_folder=None)
     app.url_map.converters["id"] = api.IdConverter
     app.url_map.merge_slashes = False  # an id may start with one
-    app.before_request(_note_route)
+    app.before_request(_begin)
     for part in (ingest, api, health):
         app.register_blueprint(part.blueprint)
     app.register_error_handler(RequestError, _answer_request_error)
@@ -50,7 +52,7 @@ def create_app(settings: Settings | None = None) -> flask.Flask:
 def _put_before(app: flask.Flask, collector: Collector) -> None:
     """Put what every request passes before Flask."""
     collector.attach(app)
-    inner = Guard(Ingest(app.wsgi_app, collector), collector.doorkeeper)
+    inner = Guard(Shortcut(app.wsgi_app, (Ingest(collector), Lookup(collector))), collector.doorkeeper)
     app.wsgi_app = Trace(_with_housekeeping(inner, collector), collector)  # type: ignore[method-assign]
 
 
@@ -64,9 +66,11 @@ def _with_housekeeping(app: WSGIApplication, collector: Collector) -> WSGIApplic
     return begin
 
 
-def _note_route() -> None:
+def _begin() -> None:
+    """Do what every request needs before its view."""
     if flask.request.url_rule is not None:
         note_route(flask.request.environ, flask.request.url_rule.rule)
+    raise_error(flask.request.environ)
 
 
 def _answer_request_error(error: RequestError) -> flask.Response:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import IO, TYPE_CHECKING, Any, Final, NoReturn
+from typing import IO, TYPE_CHECKING, Any, Final
 
 import flask
 import msgspec
@@ -19,14 +18,12 @@ from .committer import Verdict
 from .exceptions import MalformedError, TooLargeError, UnavailableError
 from .intake import GZIP_MAGIC, SMALL
 from .protocols import native
-from .trace import note_route
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+    from _typeshed.wsgi import WSGIEnvironment
 
 blueprint = flask.Blueprint("ingest", __name__)
 
-_ERROR: Final = "analytics_collector.error"  # in the request's environ
 _STEP: Final = 64 * 1024  # bytes read at a time
 _MOST_IGNORED: Final = 64 * 1024 * 1024  # bytes of a body too large
 
@@ -57,35 +54,25 @@ _turn: Final = _Turn()
 
 
 class Ingest:
-    """A WSGI application that stores what is posted, and leaves all else, errors included, to another one.
-
-    Most requests are of this kind, and Flask's dispatch would be a third of what a small one costs.
+    """Stores what is posted.
 
     Args:
-        app: The other: Flask's.
-        collector: Where it is stored.
+        collector: Where.
     """
 
-    def __init__(self, app: WSGIApplication, collector: Collector) -> None:
-        self._app = app
+    rule = native.PATH
+
+    def __init__(self, collector: Collector) -> None:
         self._collector = collector
 
-    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        """Answer a request (PEP 3333); the answer to a batch comes after COMMIT and has a verdict on every record."""
-        if not _is_post(environ):
-            return self._app(environ, start_response)
-        try:
-            answer = msgspec.json.encode(_answer(self._store(environ)))
-        except Exception as error:  # noqa: BLE001  # Flask knows what to say of each
-            environ[_ERROR] = error
-        else:
-            note_route(environ, native.PATH)
-            start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))])
-            return [answer]
-        try:
-            return self._app(environ, start_response)
-        finally:  # or each would hold the other, and with them what was sent
-            environ.pop(_ERROR, None)
+    def takes(self, environ: WSGIEnvironment) -> bool:
+        """Whether a request posts something."""
+        method: str = environ["REQUEST_METHOD"]
+        return method.upper() == "POST" and native.is_path(environ.get("PATH_INFO", ""))
+
+    def answer(self, environ: WSGIEnvironment) -> bytes:
+        """Store a batch; the answer comes after COMMIT, and has a verdict on every record."""
+        return msgspec.json.encode(_answer(self._store(environ)))
 
     def _store(self, environ: WSGIEnvironment) -> Verdict:
         collector = self._collector
@@ -101,21 +88,17 @@ class Ingest:
         return verdict
 
 
-def _is_post(environ: WSGIEnvironment) -> bool:
-    method: str = environ["REQUEST_METHOD"]
-    return method.upper() == "POST" and native.is_path(environ.get("PATH_INFO", ""))
+@blueprint.post(Ingest.rule)
+def post_events() -> flask.Response:
+    """The same for whoever comes the long way."""
+    answer = Ingest(Collector.current()).answer(flask.request.environ)
+    return flask.Response(answer, mimetype="application/json")
 
 
 def _body_of(environ: WSGIEnvironment) -> IO[bytes]:
     """What there is to read; a server says so if it ends where the body does, as gunicorn's do."""
     stream: IO[bytes] = environ["wsgi.input"]
     return stream if environ.get("wsgi.input_terminated") else get_input_stream(environ)
-
-
-@blueprint.post(native.PATH)
-def explain() -> NoReturn:
-    """Let Flask answer the error of a batch that `Ingest` could not store, as it answers all others."""
-    raise flask.request.environ[_ERROR]
 
 
 def receive(stream: IO[bytes], limit: int) -> bytes:

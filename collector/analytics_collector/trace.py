@@ -37,6 +37,12 @@ def note_route(environ: WSGIEnvironment, rule: str) -> None:
     environ[_ROUTE] = _route(rule)
 
 
+def path_of(environ: WSGIEnvironment) -> str:
+    """The path as a person reads it, and Flask; WSGI's is bytes in the clothes of text."""
+    path: str = environ.get("PATH_INFO", "")
+    return path.encode("latin-1").decode(errors="replace")
+
+
 class Trace:
     """A WSGI application that follows every request of another one.
 
@@ -96,12 +102,6 @@ def _route(rule: str) -> str:
 def _log(environ: WSGIEnvironment, method: str, status: int, seconds: float) -> None:
     noted = logs.end()
     if logger.isEnabledFor(logging.INFO):
-        path = _path(environ)
+        path = path_of(environ)
         fields = {**noted, "method": method, "path": path, "status": status, "seconds": round(seconds, 6)}
         logger.info("%s %s %s", method, path, status, extra={"fields": fields})
-
-
-def _path(environ: WSGIEnvironment) -> str:
-    """The path as a person reads it; WSGI's is bytes in the clothes of text."""
-    path: str = environ.get("PATH_INFO", "")
-    return path.encode("latin-1").decode(errors="replace")
