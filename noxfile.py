@@ -45,7 +45,8 @@ POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 # Of the collector's tests, those of HTTP, processes, programs and outages.
 SAME_WITH_ANY_POSTGRES = (
     *("embedded", "outages", "peers", "crew", "rolling", "drain", "slow_clients"),
-    *("trace", "metrics", "splitter", "records", "plan", "openapi"),
+    *("heads", "shortcut", "trace", "metrics", "splitter", "records", "plan", "openapi", "auth", "keys", "limits"),
+    *("cli", "selftest"),
 )
 BENCHMARKS = sorted(path.name for path in Path("tests/benchmarks").glob("[a-z]*.py"))
 

@@ -83,11 +83,11 @@ def answer(app: WSGIApplication, request: Repeated, connection: socket.socket, c
 
 
 @functools.lru_cache(maxsize=1024)
-def _checked(name: str, value: str) -> list[tuple[str, str]] | None:
+def _checked(name: str, value: str) -> tuple[tuple[str, str], ...] | None:
     """What gunicorn makes of a header; None if it is one that changes the answer itself."""
     response = Response(None, None, None)
     response.process_headers([(name, value)])
-    return None if response.upgrade or response.response_length is not None else response.headers
+    return None if response.upgrade or response.response_length is not None else tuple(response.headers)
 
 
 @functools.lru_cache(maxsize=1)

@@ -75,7 +75,7 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         self._reading_until: dict[TConn, float] = {}
         self._is_ssl = self.cfg.is_ssl
         self._has_listeners = has_listeners(self.cfg, self.log)
-        self._looked_at = 0.0
+        self._looked_at = float("-inf")
         self._crew = Crew(lambda work: self.tpool.submit(work), self._serve, self._finish_later)
 
     def accept(self, listener: object) -> None:
@@ -122,12 +122,12 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
 
     def notify(self) -> None:
         """Look at the clock; gunicorn calls this at each turn of its loop, once a second at least."""
-        super().notify()
         now = time.monotonic()
         if self.alive:
             _peers.tell(self.age, self.nr_conns, now)
         if now - self._looked_at >= _PAUSE:
             self._looked_at = now
+            super().notify()
             self._look(now)
 
     def _look(self, now: float) -> None:

@@ -35,7 +35,9 @@ ALTER TABLE analytics_useranalyticsprofile ADD COLUMN of_tomorrow integer NOT NU
 CREATE TABLE analytics_of_tomorrow (id bigint PRIMARY KEY);
 """
 
-times = pytest.mark.parametrize("count", [3, pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(600)])])
+often = pytest.param(40, marks=[pytest.mark.slow, pytest.mark.timeout(600)])
+times = pytest.mark.parametrize("count", [3, often])
+costly_times = pytest.mark.parametrize("count", [1, often])  # each starts a master and its workers
 
 
 @attrs.frozen
@@ -117,7 +119,7 @@ def test_more_workers_and_fewer(own_dsn: str, tmp_path: Path, count: int) -> Non
     assert_calm(tmp_path / "log")
 
 
-@times
+@costly_times
 def test_one_of_two_collectors_is_restarted(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGTERM to one of two: its clients go to the other one; the SDK, which has one address, keeps what it has."""
     port, log = free_port(), tmp_path / "log"
@@ -139,7 +141,7 @@ def test_one_of_two_collectors_is_restarted(own_dsn: str, tmp_path: Path, count:
     assert_calm(log)
 
 
-@times
+@costly_times
 def test_another_master_on_the_same_socket(own_dsn: str, tmp_path: Path, count: int) -> None:
     """SIGUSR2 and then SIGTERM to the old master, again and again: every event once, and nobody is refused."""
     with contextlib.ExitStack() as last, serve(own_dsn, tmp_path / "log") as served:
