@@ -36,11 +36,15 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
         request: To what.
         connection: Where it goes.
         cfg: gunicorn's.
+
+    Attributes:
+        was_sent: Whether it is on its way, and nothing else may be said.
     """
 
     def __init__(self, request: Repeated, connection: socket.socket, cfg: Any) -> None:
         self._parts = _Parts()
         self._connection = connection
+        self.was_sent = False
         super().__init__(request, self._parts, cfg)
 
     def process_headers(self, headers: Sequence[tuple[str, str]]) -> None:
@@ -65,21 +69,19 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
     def send(self) -> None:
         """Send it."""
         self.close()
+        self.was_sent = True
         self._connection.sendall(self._parts.joined())
 
-
-def answer(app: WSGIApplication, request: Repeated, connection: socket.socket, cfg: Any) -> bool:
-    """Have a request answered by an application (PEP 3333); tells whether the connection stays."""
-    answer = Answer(request, connection, cfg)
-    parts = app(request.environ(), answer.start_response)
-    try:
-        for part in parts:
-            answer.write(part)
-        answer.send()
-    finally:
-        if hasattr(parts, "close"):
-            parts.close()
-    return not answer.should_close()
+    def give(self, app: WSGIApplication) -> None:
+        """Have the request answered by an application (PEP 3333)."""
+        parts = app(self.req.environ(), self.start_response)
+        try:
+            for part in parts:
+                self.write(part)
+            self.send()
+        finally:
+            if hasattr(parts, "close"):
+                parts.close()
 
 
 @functools.lru_cache(maxsize=1024)

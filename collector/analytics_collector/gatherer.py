@@ -27,7 +27,7 @@ from gunicorn import glogging
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from .answer import answer
+from .answer import Answer
 from .config import Settings
 from .crew import Crew
 from .heads import Parser, Repeated
@@ -113,7 +113,15 @@ class Gatherer(ThreadWorker):  # type: ignore[misc]  # gunicorn has no types
         if not (isinstance(req, Repeated) and self._is_usual()):
             return super().handle_request(req, conn)
         self.nr += 1
-        return answer(self.wsgi, req, conn.sock, self.cfg)
+        answer = Answer(req, conn.sock, self.cfg)
+        try:
+            answer.give(self.wsgi)
+        except Exception as error:
+            if isinstance(error, OSError) or not answer.was_sent:
+                raise  # gunicorn knows what to do
+            self.log.exception("Error handling request")
+            return False
+        return not answer.should_close()
 
     def _is_usual(self) -> bool:
         """Whether nobody wants to hear of a request, and neither worker nor connection ends with it."""

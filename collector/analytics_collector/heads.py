@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gunicorn.http import wsgi
 from gunicorn.http.body import LengthReader
@@ -24,34 +24,48 @@ _END: Final = b"\r\n\r\n"
 _LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})(?=[ \t]*\r\n)", re.IGNORECASE)
 
 
+class Start(NamedTuple):
+    """The bytes that a request begins with, but for the digits of its Content-Length.
+
+    Attributes:
+        before: All of them, if there are no such digits.
+        after: Nothing, if there are none.
+    """
+
+    before: bytes
+    after: bytes
+
+
+_NO_START: Final = Start(b"", b"")
+
+
 class Head:
     """What gunicorn has made of a head.
 
     Args:
-        shape: Its bytes, without the digits of its Content-Length.
+        start: Its bytes.
         request: gunicorn's.
         environ: What a WSGI application got to see of it (PEP 3333).
     """
 
-    def __init__(self, shape: bytes, request: Request, environ: WSGIEnvironment) -> None:
-        self.shape = shape
+    def __init__(self, start: Start, request: Request, environ: WSGIEnvironment) -> None:
+        self.start = start
         self.request = request
-        self._environ = environ
-        self._has_length = "CONTENT_LENGTH" in environ
-
-    @classmethod
-    def of(cls, shape: bytes, request: Request, conn: TConn) -> Head:
-        """What a request on this connection begins with."""
-        _, environ = wsgi.create(request, conn.sock, conn.client, conn.server, conn.cfg)
-        del environ["wsgi.early_hints"]  # which belongs to one answer
-        return cls(shape, request, {**environ, "wsgi.multithread": True})
+        # Hints belong to one answer, and may as well not be heard.
+        self._environ = {**environ, "wsgi.multithread": True, "wsgi.early_hints": lambda _headers: None}
 
     def environ(self, body: io.BytesIO, length: str) -> WSGIEnvironment:
-        """The same for another body."""
+        """The same for another body; without digits in the head its length is what it was."""
         environ = {**self._environ, "wsgi.input": body}
-        if self._has_length:
+        if length:
             environ["CONTENT_LENGTH"] = length
         return environ
+
+    def headers(self, length: str) -> list[tuple[str, str]]:
+        """Names and values, likewise."""
+        return [
+            (name, length if length and name == "CONTENT-LENGTH" else value) for name, value in self.request.headers
+        ]
 
 
 class Repeated:
@@ -59,7 +73,7 @@ class Repeated:
 
     Args:
         head: What it begins with.
-        length: The digits of its Content-Length.
+        length: The digits of its Content-Length, if it has some.
         body: The rest.
     """
 
@@ -75,8 +89,7 @@ class Repeated:
     @property
     def headers(self) -> list[tuple[str, str]]:
         """Names and values."""
-        known = self._head.request.headers
-        return [(name, self._length if name == "CONTENT-LENGTH" else value) for name, value in known]
+        return self._head.headers(self._length)
 
     def environ(self) -> WSGIEnvironment:
         """What a WSGI application gets to see."""
@@ -88,14 +101,17 @@ class Repeated:
 
 
 class Parser(RequestParser):  # type: ignore[misc]  # gunicorn has no types
-    """One connection's; what arrives has been put into the buffer of its `unreader`."""
+    """One connection's, in the place of gunicorn's; what arrives is put into the buffer of its `unreader`."""
 
     mesg: Request | Repeated | None
 
     def __init__(self, conn: TConn) -> None:
         super().__init__(conn.cfg, conn.sock, conn.client)
-        self._conn = conn
-        self._shape = b""  # of the head that came last
+        if conn.parser is not None:
+            self.unreader = conn.parser.unreader  # which has what gunicorn has looked at already
+        # Not the connection itself: both would stay, and what was sent, until the garbage collector comes.
+        self._server = conn.server
+        self._start = _NO_START  # of the request that came last
         self._head: Head | None = None  # the same, once it has come twice
 
     def finish_body(self, *args: Any, **kwargs: Any) -> bool:
@@ -106,38 +122,47 @@ class Parser(RequestParser):  # type: ignore[misc]  # gunicorn has no types
         return bool(super().finish_body(*args, **kwargs))
 
     def __next__(self) -> Request | Repeated:
-        """Read the next request."""
-        if self._head is not None and not self.finish_body():
+        """Read the next request.
+
+        Raises:
+            StopIteration: There is none, or where it begins is not known.
+        """
+        if self.mesg is not None and (self.mesg.should_close() or not self.finish_body()):
             raise StopIteration
         arrived = self.unreader.buf.getvalue()
-        shape, length = _split(arrived)
-        begin = len(shape) + len(length)
+        start, length = _split(arrived)
+        begin = len(start.before) + len(length) + len(start.after)
         end, head = begin + int(length or b"0"), self._head
-        if head is not None and head.shape == shape and len(arrived) >= end:
+        if head is not None and head.start == start and len(arrived) >= end:
             self.unreader.take_buffered()
             self.unreader.unread(arrived[end:])
             self.req_count += 1
             self.mesg = Repeated(head, length, arrived[begin:end])
             return self.mesg
-        return self._read(shape, end - begin)
+        return self._read(start, end - begin)
 
-    def _read(self, shape: bytes, length: int) -> Request:
+    def _read(self, start: Start, length: int) -> Request:
         """Have gunicorn read a request, and keep its head if it came before."""
         request = super().__next__()
-        is_known = shape != b"" and shape == self._shape and _is_plain(request, length)
-        self._shape = shape
-        self._head = Head.of(shape, request, self._conn) if is_known else None
+        is_known = start == self._start != _NO_START and _is_plain(request, length)
+        self._start, self._head = start, self._made(start, request) if is_known else None
         return request
 
+    def _made(self, start: Start, request: Request) -> Head:
+        _, environ = wsgi.create(request, self.unreader.sock, self.source_addr, self._server, self.cfg)
+        return Head(start, request, environ)
 
-def _split(arrived: bytes) -> tuple[bytes, bytes]:
-    """A head without the digits of its Content-Length, and those; nothing if there is no head, or a large one."""
+
+def _split(arrived: bytes) -> tuple[Start, bytes]:
+    """How a request begins, and the digits of its Content-Length; nothing if there is no head, or a large one."""
     end = arrived.find(_END, 0, _MOST_BYTES)
     if end < 0:
-        return b"", b""
+        return _NO_START, b""
     head = arrived[: end + len(_END)]
     length = _LENGTH.search(head)
-    return (head, b"") if length is None else (head[: length.start(1)] + head[length.end(1) :], length[1])
+    if length is None:
+        return Start(head, b""), b""
+    return Start(head[: length.start(1)], head[length.end(1) :]), length[1]
 
 
 def _is_plain(request: Request, length: int) -> bool:

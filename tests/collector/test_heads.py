@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import http.client
 import socket
+import weakref
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -14,21 +16,23 @@ import psycopg
 import pytest
 from gunicorn.config import Config
 from gunicorn.http import wsgi
+from gunicorn.http.errors import InvalidHeader, ParseException
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.gthread import TConn
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from analytics_collector.answer import Answer, answer
+from analytics_collector.answer import Answer
 from analytics_collector.gatherer import has_listeners
 from analytics_collector.heads import Parser, Repeated
 from tests.collector.batches import body, event
 from tests.conftest import WRITE_KEY
-from tests.programs import Collector, run_collector, wait_until
+from tests.programs import Collector, gunicorn, run_collector, wait_until
 
 CLIENT: Final = ("127.0.0.1", 50_000)
 SERVER: Final = ("127.0.0.1", 8_000)
-PLAIN: Final = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
+LENGTH: Final = b"<length>"
+PLAIN: Final = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: <length>\r\n\r\n"
 
 
 @pytest.fixture
@@ -41,7 +45,7 @@ def conn() -> Iterator[TConn]:
 
 def request_of(head: bytes, body: bytes) -> bytes:
     """A request whose head has a place for the length."""
-    return (head % len(body) if b"%d" in head else head) + body
+    return head.replace(LENGTH, b"%d" % len(body)) + body
 
 
 def repeated(parser: Parser) -> Repeated:
@@ -54,93 +58,121 @@ def repeated(parser: Parser) -> Repeated:
     return request
 
 
-def seen(request: Any, environ: dict[str, Any]) -> dict[str, Any]:
+def seen(request: Any, environ: dict[str, Any], size: int) -> dict[str, Any]:
     """What an application gets to see, and what else gunicorn looks at."""
     of_request = {"method", "uri", "version", "scheme", "headers", "trailers", "proxy_protocol_info"}
-    own = {"wsgi.input", "wsgi.errors", "wsgi.early_hints"}  # one of each, which are not equal
+    own = {"wsgi.input", "wsgi.errors", "wsgi.early_hints", "gunicorn.socket"}  # one of each, which are not equal
     return {
         **{name: value for name, value in environ.items() if name not in own},
-        "body": environ["wsgi.input"].read(),
+        "body": environ["wsgi.input"].read(size),
         **{f"its {name}": getattr(request, name) for name in of_request},
     }
 
 
-def by_gunicorn(conn: TConn, bytes_of_all: bytes, count: int) -> list[dict[str, Any]]:
-    """How gunicorn's own parser reads requests."""
-    parser, found = RequestParser(conn.cfg, conn.sock, conn.client), []
-    parser.unreader.unread(bytes_of_all)
-    for _ in range(count):
-        request = next(parser)
-        _, environ = wsgi.create(request, conn.sock, conn.client, conn.server, conn.cfg)
-        found.append(seen(request, {**environ, "wsgi.multithread": True}))
-    return found
+def read(parser: RequestParser, conn: TConn, size: int) -> Iterator[dict[str, Any] | str]:
+    """Read requests until there are no more, of each body so many bytes; the last one is how it ended."""
+    try:
+        while True:
+            request = next(parser)
+            if isinstance(request, Repeated):
+                environ = request.environ()
+            else:
+                _, environ = wsgi.create(request, conn.sock, conn.client, conn.server, conn.cfg)
+            is_known = isinstance(request, Repeated)
+            yield {**seen(request, {**environ, "wsgi.multithread": True}, size), "is_known": is_known}
+            if request.should_close() or not parser.finish_body():
+                break
+    except (ParseException, StopIteration) as error:
+        yield type(error).__name__
 
 
-def by_us(conn: TConn, bytes_of_all: bytes, count: int) -> tuple[list[dict[str, Any]], int]:
-    """How ours does, and how many heads it knew."""
-    parser, found, known = Parser(conn), [], 0
-    parser.unreader.unread(bytes_of_all)
-    for _ in range(count):
-        request = next(parser)
-        known += isinstance(request, Repeated)
-        if isinstance(request, Repeated):
-            environ = request.environ()
-        else:
-            _, environ = wsgi.create(request, conn.sock, conn.client, conn.server, conn.cfg)
-        found.append(seen(request, {**environ, "wsgi.multithread": True}))
-    return found, known
+def by_both(arrived: bytes, later: bytes = b"", size: int = -1) -> tuple[list[Any], int]:
+    """What ours and gunicorn's own parser make of a connection, and how many heads ours knew.
+
+    Args:
+        arrived: What is there before the first request is read.
+        later: What comes then, before the other side closes.
+        size: Bytes that are read of each body.
+    """
+    found = []
+    for kind in (Parser, None):
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            theirs.sendall(later)
+            theirs.shutdown(socket.SHUT_WR)
+            conn = TConn(Config(), ours, CLIENT, SERVER)
+            parser = Parser(conn) if kind else RequestParser(conn.cfg, conn.sock, conn.client)
+            parser.unreader.unread(arrived)
+            found.append(list(read(parser, conn, size)))
+    known = [request.pop("is_known") for request in found[0] if isinstance(request, dict)]
+    assert [request.pop("is_known") for request in found[1] if isinstance(request, dict)] == [False] * len(known)
+    assert found[0] == found[1]
+    return found[0], sum(known)
 
 
 fields = st.sampled_from(
     [
         b"Authorization: Bearer a",
         b"Authorization: Bearer b",
-        b"Accept: */*",
         b"X-Forwarded-For: 10.0.0.1",
         b"X-Forwarded-Proto: https",
         b"X-Request-ID:  42 ",
         b"X-Content-Length: 3",
+        b"X_Y: 1",
+        b"X : 1",
+        b"X: " + b"y" * 3_990,
         b"Cookie: content-length: 4",
+        b"Cookie: a\r\n content-length: 3",
+        b"Cookie: a\nContent-Length: 3",
         b"Connection: keep-alive",
-        b"Content-Type: text/plain",
+        b"Connection: close",
+        b"Expect: 100-continue",
+        b"SCRIPT_NAME: /v1",
+        b"Transfer-Encoding: chunked",
     ]
 )
 lengths = st.sampled_from(
-    [b"Content-Length: %d", b"content-length:%d", b"CONTENT-LENGTH:\t%d ", b"Content-Length: 00%d"]
+    [
+        *(
+            name + LENGTH
+            for name in (b"Content-Length: ", b"content-length:", b"CONTENT-LENGTH:\t", b"Content-Length: 00")
+        ),
+        *(b"Content-Length:" + odd for odd in (b"", b" ", b" x", b" -1", b" " + b"0" * 19, b" 1 2", b" <length> ")),
+        b"Content-Length : <length>",
+    ]
 )
-targets = st.sampled_from([b"/v1/events", b"/v1/events?a=1", b"/%2576", b"http://localhost/v1/events"])
+targets = st.sampled_from([b"/v1/events", b"/v1/events?a=1", b"/%2576", b"http://localhost/v1/events", b"*"])
+methods = st.sampled_from([b"POST", b"POST", b"GET", b"HEAD", b"CONNECT"])
+versions = st.sampled_from([b"1.1", b"1.1", b"1.1", b"1.0", b"2.0"])
 
 
 @st.composite
 def heads(draw: st.DrawFn) -> bytes:
-    """Some head of a request, with a place for its length, or without any."""
-    method, target = draw(st.sampled_from([b"POST", b"GET", b"PUT"])), draw(targets)
-    lines = [*draw(st.lists(fields, max_size=4, unique_by=lambda field: field.partition(b":")[0]))]
-    if draw(st.booleans()):
-        lines.insert(draw(st.integers(0, len(lines))), draw(lengths))
-    target = target.replace(b"%", b"%%") if any(b"%d" in line for line in lines) else target
-    return b"\r\n".join([method + b" " + target + b" HTTP/1.1", b"Host: localhost", *lines, b"", b""])
+    """Some head of a request, right or wrong, mostly with a place for its length."""
+    lines = [b"%b %b HTTP/%b" % (draw(methods), draw(targets), draw(versions)), b"Host: localhost"]
+    lines += draw(st.lists(fields, max_size=2))
+    for length in draw(st.lists(lengths, min_size=draw(st.sampled_from([0, 1, 1, 1])), max_size=1)):
+        lines.insert(draw(st.integers(1, len(lines))), length)
+    return draw(st.sampled_from([b"", b"", b"", b"\r\n"])) + b"\r\n".join([*lines, b"", b""])
 
 
-@given(st.lists(heads(), min_size=1, max_size=3), st.data())
+@settings(max_examples=300)
+@given(st.lists(heads(), min_size=1, max_size=2), st.data())
 def test_what_is_remembered_is_what_gunicorn_would_read(some: list[bytes], data: st.DataObject) -> None:
-    """Whatever requests follow one another on a connection, known or not, each is read as gunicorn reads it."""
-    few = data.draw(st.lists(st.sampled_from(some), min_size=1, max_size=8))
-    bodies = st.binary(max_size=12)
-    requests = [request_of(head, data.draw(bodies) if b"%d" in head else b"") for head in few]
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        conn = TConn(Config(), ours, CLIENT, SERVER)
-        found, _ = by_us(conn, b"".join(requests), len(requests))
-        assert found == by_gunicorn(conn, b"".join(requests), len(requests))
+    """Whatever comes on a connection, and however much of it is read, each request is read as gunicorn reads it."""
+    bodies = st.one_of(st.binary(max_size=8), st.sampled_from([request_of(head, b"inner") for head in some]))
+    few = data.draw(st.lists(st.sampled_from(some), min_size=1, max_size=6))
+    whole = b"".join(request_of(head, data.draw(bodies)) for head in few)
+    cut = data.draw(st.one_of(st.just(len(whole)), st.integers(0, len(whole))))
+    by_both(whole[:cut], whole[cut:], data.draw(st.sampled_from([-1, -1, 3, 0])))
 
 
-def test_a_head_is_known_when_it_comes_the_third_time(conn: TConn) -> None:
+def test_a_head_is_known_when_it_comes_the_third_time() -> None:
     """Twice is worth remembering; the length may be another each time, and a new head begins anew."""
     requests = [request_of(PLAIN, b"x" * size) for size in (1, 22, 333, 4_444, 0)]
     other = request_of(PLAIN.replace(b"localhost", b"127.0.0.1"), b"x")
-    assert by_us(conn, b"".join(requests), 5)[1] == 3
-    assert by_us(conn, b"".join([*requests, other, *requests]), 11)[1] == 6
+    assert by_both(b"".join(requests))[1] == 3
+    assert by_both(b"".join([*requests, other, *requests]))[1] == 6
 
 
 @pytest.mark.parametrize(
@@ -153,10 +185,10 @@ def test_a_head_is_known_when_it_comes_the_third_time(conn: TConn) -> None:
     ],
     ids=["expect", "chunks", "large", "large without a body"],
 )
-def test_what_has_to_be_heard_each_time_is_not_remembered(conn: TConn, head: bytes) -> None:
+def test_what_has_to_be_heard_each_time_is_not_remembered(head: bytes) -> None:
     """Who asks whether to go on is told each time, chunks are gunicorn's to read, and a large head costs no memory."""
-    requests = [request_of(head, b"body" if b"%d" in head else b"") for _ in range(5)]
-    assert by_us(conn, b"".join(requests), 5)[1] == 0
+    found, known = by_both(request_of(head, b"body" if LENGTH in head else b"") * 5)
+    assert (len(found), known) == (6, 0)  # the last is the end
 
 
 def test_a_body_that_is_not_there_yet_is_read_by_gunicorn(conn: TConn) -> None:
@@ -181,6 +213,55 @@ def test_what_nobody_has_read_is_no_request(conn: TConn, count: int) -> None:
     for _ in range(count):
         next(parser)
     assert next(parser).body.read() == b"last"
+
+
+def test_a_body_does_not_pass_for_a_head(conn: TConn) -> None:
+    """Who sends another one's head as a body that nobody reads does not get to be taken for them."""
+    good, evil = (PLAIN.replace(b"\r\nContent", b"\r\nX-Who: %s\r\nContent" % who) for who in (b"good", b"evil"))
+    first = request_of(evil, request_of(evil, b"5")[:-1] + b"12345")
+    parser = Parser(conn)
+    parser.unreader.unread(first + request_of(good, b"12345") + request_of(evil, b"12345") * 3)
+    whose = [dict(next(parser).headers)["X-WHO"] for _ in range(5)]
+    assert whose == ["evil", "good", "evil", "evil", "evil"]
+
+
+@pytest.mark.parametrize("length", [b"", b" ", b"\0", b"x", b"-0", b"1,1"])
+def test_a_length_without_digits_is_refused(conn: TConn, length: bytes) -> None:
+    """What is no length is refused behind a known head as it is on a connection of its own."""
+    parser = Parser(conn)
+    repeated(parser)
+    parser.unreader.unread(PLAIN.replace(LENGTH, length))
+    with pytest.raises(InvalidHeader):
+        next(parser)
+
+
+@pytest.mark.parametrize("zeros", [1, 18, 19, 40])
+def test_nothing_is_lost_of_a_length_that_we_do_not_see(zeros: int) -> None:
+    """A Content-Length with more digits than we look at is told to the application as gunicorn tells it."""
+    found, _ = by_both(PLAIN.replace(LENGTH, b"0" * zeros) * 4)
+    assert [request["CONTENT_LENGTH"] for request in found[:-1]] == ["0" * zeros] * 4
+
+
+def test_what_gunicorn_has_looked_at_is_not_lost(conn: TConn) -> None:
+    """Bytes that gunicorn has read to see whether they are HTTP/2, and has put back, are read."""
+    conn.parser = RequestParser(conn.cfg, conn.sock, conn.client)
+    conn.parser.unreader.unread(request_of(PLAIN, b"first"))
+    assert next(Parser(conn)).body.read() == b"first"
+
+
+def test_a_closed_connection_leaves_nothing(conn: TConn) -> None:
+    """What a connection has received is freed with it, without the garbage collector: bodies are large."""
+    own = TConn(Config(), conn.sock, CLIENT, SERVER)
+    own.parser = Parser(own)
+    repeated(own.parser)
+    unreader = weakref.ref(own.parser.unreader)
+    gc.collect()
+    gc.disable()
+    try:
+        del own
+        assert unreader() is None
+    finally:
+        gc.enable()
 
 
 def test_an_idle_connection_keeps_no_body(conn: TConn) -> None:
@@ -208,7 +289,7 @@ def answered(app: Any, *, by_gunicorn: bool) -> bytes:
         conn = TConn(Config(), ours, CLIENT, SERVER)
         request = repeated(Parser(conn))
         if not by_gunicorn:
-            assert answer(app, request, ours, conn.cfg)
+            Answer(request, ours, conn.cfg).give(app)
             return sent(conn, theirs)
         response = wsgi.Response(request, ours, conn.cfg)
         for part in app(request.environ(), response.start_response):
@@ -272,8 +353,10 @@ def test_an_application_that_fails_has_sent_nothing() -> None:
     with ours, theirs:
         conn = TConn(Config(), ours, CLIENT, SERVER)
         request = repeated(Parser(conn))
+        answer = Answer(request, ours, conn.cfg)
         with pytest.raises(LookupError):
-            answer(app, request, ours, conn.cfg)
+            answer.give(app)
+        assert not answer.was_sent
         assert sent(conn, theirs) == b""
     assert closed == [True]
 
@@ -323,6 +406,37 @@ def test_a_key_is_looked_at_each_time(migrated_dsn: str, connection: psycopg.Con
     assert [status for status, _ in answers] == [200 if key == WRITE_KEY else 401 for key in keys]
     assert all(headers["X-Request-ID"] == "7" and headers["Connection"] == "keep-alive" for _, headers in answers)
     assert connection.execute("SELECT count(*), count(DISTINCT event_id) FROM analytics_event").fetchall() == [(13, 13)]
+
+
+LATE = """
+from analytics_collector.app import create_app
+
+class Parts(list):
+    closed = 0
+
+    def close(self):
+        Parts.closed += 1
+        if Parts.closed > 2:
+            raise LookupError("too late")
+
+def made():
+    app = create_app()
+    return lambda environ, start_response: Parts(app(environ, start_response))
+"""
+
+
+def test_nothing_follows_an_answer_that_was_sent(migrated_dsn: str, dsn: str, tmp_path: Path) -> None:
+    """If an application fails at what it does after its answer, the log says so and the connection ends."""
+    (tmp_path / "late.py").write_text(LATE)
+    environ = {"ANALYTICS_DATABASE_URL": migrated_dsn, "ANALYTICS_WORKERS": "1", "ANALYTICS_HOUSEKEEPING_SECONDS": "0"}
+    options = ("--config", "python:analytics_collector.gunicorn_config", "--pythonpath", str(tmp_path))
+    head = PLAIN.replace(b"\r\nContent", b"\r\nAuthorization: Bearer %s\r\nContent" % WRITE_KEY.encode())
+    with gunicorn("late:made()", environ, *options, "--error-logfile", f"{tmp_path}/log") as (url, _):
+        with socket.create_connection(("127.0.0.1", urlsplit(url).port or 0), timeout=30) as client:
+            client.sendall(request_of(head, body(events=[event(1)])) * 4)
+            received = b"".join(iter(lambda: client.recv(65_536), b""))
+        wait_until(lambda: "LookupError" in (tmp_path / "log").read_text(), what="the log saying so")
+    assert (received.count(b"HTTP/1.1 200"), received.count(b"HTTP/1.1")) == (3, 3)
 
 
 def test_a_worker_that_has_served_enough_ends(migrated_dsn: str, connection: psycopg.Connection) -> None:
