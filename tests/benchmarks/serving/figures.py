@@ -108,7 +108,7 @@ PROMISES: Final = (
         "single events: CPU / create(), Django's defaults", lambda f: _cpu(f.crowd, DJANGO_DEFAULT), "at most", 0.33
     ),
     Promise("single events: CPU / create(), connections kept", lambda f: _cpu(f.crowd, DJANGO), "at most", 0.33),
-    Promise("event and profile stored: CPU at 1,000,000 events / at 1,000", lambda f: _growth(f, OURS), "about", 1.0),
+    Promise("event and profile stored: CPU at 1,000,000 events / at 1,000", lambda f: _growth(f, OURS), "at most", 1.2),
     Promise("update_stats(): CPU at 1,000,000 events / at 1,000", lambda f: _growth(f, DJANGO), ""),
     *(
         Promise(
