@@ -57,7 +57,7 @@ class Answer(Response):  # type: ignore[misc]  # gunicorn has no types
                 self.headers += checked
 
     def default_headers(self) -> list[str]:
-        """What gunicorn says of itself and of the connection."""
+        """What gunicorn says of itself and of the connection; the date is written once a second."""
         if self.chunked or self.upgrade:
             return list(super().default_headers())
         major, minor = self.req.version

@@ -7,7 +7,6 @@ a small request costs. What gunicorn has made of some bytes, it would make of th
 from __future__ import annotations
 
 import io
-import re
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from gunicorn.http import wsgi
@@ -15,13 +14,13 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.message import Request
 from gunicorn.http.parser import RequestParser
 
+from .intake import END_OF_HEAD, LENGTH
+
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
     from gunicorn.workers.gthread import TConn
 
 _MOST_BYTES: Final = 4 * 1024  # of a head that is kept
-_END: Final = b"\r\n\r\n"
-_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,18})(?=[ \t]*\r\n)", re.IGNORECASE)
 
 
 class Start(NamedTuple):
@@ -155,11 +154,11 @@ class Parser(RequestParser):  # type: ignore[misc]  # gunicorn has no types
 
 def _split(arrived: bytes) -> tuple[Start, bytes]:
     """How a request begins, and the digits of its Content-Length; nothing if there is no head, or a large one."""
-    end = arrived.find(_END, 0, _MOST_BYTES)
+    end = arrived.find(END_OF_HEAD, 0, _MOST_BYTES)
     if end < 0:
         return _NO_START, b""
-    head = arrived[: end + len(_END)]
-    length = _LENGTH.search(head)
+    head = arrived[: end + len(END_OF_HEAD)]
+    length = LENGTH.search(head)
     if length is None:
         return Start(head, b""), b""
     return Start(head[: length.start(1)], head[length.end(1) :]), length[1]

@@ -10,14 +10,14 @@ from typing import Final, Literal
 
 State = Literal["partial", "expects", "whole", "too_large", "broken"]
 
+END_OF_HEAD: Final = b"\r\n\r\n"
+LENGTH: Final = re.compile(rb"^content-length:[ \t]*([0-9]{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 GZIP_MAGIC: Final = b"\x1f\x8b"  # RFC 1952
 MOST_HEAD_BYTES: Final = 64 * 1024  # gunicorn refuses less than that; it only has to see it
 SMALL: Final = 32 * 1024  # bytes of a request that takes a millisecond or so
 MOST_OBJECTS: Final = 100  # JSON objects in one; their verdicts have 1,200 bytes at most, each
 SLOWEST: Final = 10 * 1024  # bytes a second that earn a sender more time
 
-_END_OF_HEAD: Final = b"\r\n\r\n"
-_LENGTH: Final = re.compile(rb"^content-length:[ \t]*([0-9]{1,18})[ \t]*\r?$", re.IGNORECASE | re.MULTILINE)
 _CHUNKED: Final = re.compile(rb"^transfer-encoding:.*chunked", re.IGNORECASE | re.MULTILINE)
 _EXPECTS: Final = re.compile(rb"^expect:[ \t]*100-continue", re.IGNORECASE | re.MULTILINE)
 _CHUNK_SIZE: Final = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?")
@@ -49,9 +49,9 @@ class Intake:
 
     def add(self, data: bytes) -> None:
         """Take in what has arrived."""
-        searched = max(0, len(self.buffer) - len(_END_OF_HEAD) + 1)
+        searched = max(0, len(self.buffer) - len(END_OF_HEAD) + 1)
         self.buffer += data
-        if self._body_at is None and (end := self.buffer.find(_END_OF_HEAD, searched)) >= 0:
+        if self._body_at is None and (end := self.buffer.find(END_OF_HEAD, searched)) >= 0:
             self._read_head(end)
 
     def continue_was_sent(self) -> None:
@@ -90,8 +90,8 @@ class Intake:
 
     def _read_head(self, end: int) -> None:
         head = bytes(self.buffer[: end + 2])
-        length = _LENGTH.search(head)
-        self._body_at = end + len(_END_OF_HEAD)
+        length = LENGTH.search(head)
+        self._body_at = end + len(END_OF_HEAD)
         self._body_bytes = int(length[1]) if length else 0
         self._chunks = _Chunks(self._body_at) if _CHUNKED.search(head) else None
         self._is_expecting = _EXPECTS.search(head) is not None

@@ -7,7 +7,7 @@ import http.client
 import socket
 import weakref
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -35,12 +35,19 @@ LENGTH: Final = b"<length>"
 PLAIN: Final = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: <length>\r\n\r\n"
 
 
-@pytest.fixture
-def conn() -> Iterator[TConn]:
-    """A connection as gunicorn has it."""
+@contextmanager
+def connected() -> Iterator[tuple[TConn, socket.socket]]:
+    """A connection as gunicorn has it, and its other side."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield TConn(Config(), ours, CLIENT, SERVER)
+        yield TConn(Config(), ours, CLIENT, SERVER), theirs
+
+
+@pytest.fixture
+def conn() -> Iterator[TConn]:
+    """The same for who needs no other side."""
+    with connected() as (made, _):
+        yield made
 
 
 def request_of(head: bytes, body: bytes) -> bytes:
@@ -96,11 +103,9 @@ def by_both(arrived: bytes, later: bytes = b"", size: int = -1) -> tuple[list[An
     """
     found = []
     for kind in (Parser, None):
-        ours, theirs = socket.socketpair()
-        with ours, theirs:
+        with connected() as (conn, theirs):
             theirs.sendall(later)
             theirs.shutdown(socket.SHUT_WR)
-            conn = TConn(Config(), ours, CLIENT, SERVER)
             parser = Parser(conn) if kind else RequestParser(conn.cfg, conn.sock, conn.client)
             parser.unreader.unread(arrived)
             found.append(list(read(parser, conn, size)))
@@ -191,11 +196,9 @@ def test_what_has_to_be_heard_each_time_is_not_remembered(head: bytes) -> None:
     assert (len(found), known) == (6, 0)  # the last is the end
 
 
-def test_a_body_that_is_not_there_yet_is_read_by_gunicorn(conn: TConn) -> None:
+def test_a_body_that_is_not_there_yet_is_read_by_gunicorn() -> None:
     """A known head whose body arrives later, as one that is too large does, is gunicorn's."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        conn = TConn(Config(), ours, CLIENT, SERVER)
+    with connected() as (conn, theirs):
         parser = Parser(conn)
         repeated(parser)
         parser.unreader.unread(request_of(PLAIN, b"torn")[:-2])
@@ -284,14 +287,12 @@ def sent(conn: TConn, peer: socket.socket) -> bytes:
 
 def answered(app: Any, *, by_gunicorn: bool) -> bytes:
     """How an application answers a request whose head is known."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        conn = TConn(Config(), ours, CLIENT, SERVER)
+    with connected() as (conn, theirs):
         request = repeated(Parser(conn))
         if not by_gunicorn:
-            Answer(request, ours, conn.cfg).give(app)
+            Answer(request, conn.sock, conn.cfg).give(app)
             return sent(conn, theirs)
-        response = wsgi.Response(request, ours, conn.cfg)
+        response = wsgi.Response(request, conn.sock, conn.cfg)
         for part in app(request.environ(), response.start_response):
             response.write(part)
         response.close()
@@ -323,13 +324,11 @@ def test_an_answer_in_one_piece_is_the_same(status: str, headers: list[tuple[str
 @pytest.mark.parametrize("header", [("X-A", "b\r\nSet-Cookie: evil"), ("X A", "b"), ("X-A", 1), (1, "b")])
 def test_headers_that_would_be_others_are_refused(header: Any) -> None:
     """A header that gunicorn refuses is refused, the second time as the first, and nothing is sent."""
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        conn = TConn(Config(), ours, CLIENT, SERVER)
+    with connected() as (conn, theirs):
         request = repeated(Parser(conn))
         for _ in range(2):
             with pytest.raises(Exception, match=r"X|is not a string"):
-                Answer(request, ours, conn.cfg).start_response("200 OK", [header])
+                Answer(request, conn.sock, conn.cfg).start_response("200 OK", [header])
         assert sent(conn, theirs) == b""
 
 
@@ -349,11 +348,9 @@ def test_an_application_that_fails_has_sent_nothing() -> None:
         start_response("200 OK", [("Content-Length", "8")])
         return Parts()
 
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        conn = TConn(Config(), ours, CLIENT, SERVER)
+    with connected() as (conn, theirs):
         request = repeated(Parser(conn))
-        answer = Answer(request, ours, conn.cfg)
+        answer = Answer(request, conn.sock, conn.cfg)
         with pytest.raises(LookupError):
             answer.give(app)
         assert not answer.was_sent

@@ -92,7 +92,10 @@ def _parse_at_once(body: bytes, now: datetime) -> Batch | None:
 
 
 class _Arrays:
-    """The records of a body as they arrived, once somebody asks."""
+    """The records of a body as they arrived, once somebody asks.
+
+    `functools.cache` would do, but to make one for each body takes longer than to check an event.
+    """
 
     def __init__(self, body: bytes) -> None:
         self._body = body
