@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -232,7 +233,7 @@ class Committer:
 
         def work(connection: Connection) -> _T:
             writer.write_rejects(connection, rejects)
-            return store(connection, items, users.number(connection, names))
+            return store(connection, items, users.number(connection, names), datetime.now(UTC))
 
         began = time.perf_counter()
         is_one_call = store == writer.write and not rejects and _is_one_call(items, names)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Final
 
@@ -20,28 +20,35 @@ from .records import EventRecord
 Key = tuple[bytes, int]
 """The primary key: the 16 bytes of event_id, and created_at in microseconds since 2000."""
 
+_AT_ONCE: Final = timedelta(minutes=1)
 _EPOCH: Final = datetime(2000, 1, 1, tzinfo=UTC)
 _HEADER: Final = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
 _NULL: Final = b"\xff\xff\xff\xff"
 _JSONB_VERSION: Final = b"\x01"
 
-_pack_key = Struct("!hi16siq").pack  # 7 columns; event_id and created_at, each behind its length
+_pack_key = Struct("!hi16siq").pack  # 8 columns; event_id and created_at, each behind its length
 _pack_number = Struct("!iq").pack
 _pack_length = Struct("!i").pack
 
 
 class EventRow(msgspec.Struct, gc=False):
-    """One row, with the number of the user whose it is."""
+    """One row, with the number of the user whose it is, and what `received_at` says of it."""
 
     key: Key
     user_id: int | None
     record: EventRecord
+    received_at: datetime | None
 
 
 def key_of(record: EventRecord) -> Key:
     """The primary key of an event."""
     return bytes.fromhex(record.event_id.replace("-", "")), microseconds(record.created_at)
+
+
+def received_at(record: EventRecord, now: datetime) -> datetime | None:
+    """When an event is received; None within a minute of when it was created, which tells nothing and takes no room."""
+    return now if abs(now - record.created_at) > _AT_ONCE else None
 
 
 def microseconds(moment: datetime) -> int:
@@ -50,7 +57,7 @@ def microseconds(moment: datetime) -> int:
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
-class _JsonRow(msgspec.Struct, gc=False):
+class _JsonRow(msgspec.Struct, gc=False, omit_defaults=True):
     event_id: str
     created_at: datetime
     user_id: int | None
@@ -58,22 +65,25 @@ class _JsonRow(msgspec.Struct, gc=False):
     event_type: str
     event_data: msgspec.Raw
     ip_address: str | None
+    received_at: datetime | None = None
 
 
 def as_json(rows: Iterable[EventRow]) -> str:
     """Rows as `writer.write` takes them."""
-    return msgspec.json.encode([_json_row(row.user_id, row.record) for row in rows]).decode()
+    return msgspec.json.encode([_json_row(row) for row in rows]).decode()
 
 
-def _json_row(user_id: int | None, record: EventRecord) -> _JsonRow:
+def _json_row(row: EventRow) -> _JsonRow:
+    record = row.record
     return _JsonRow(
         record.event_id,
         record.created_at,
-        user_id,
+        row.user_id,
         record.session_id or "",
         record.event_type,
         record.event_data,
         record.ip_address,
+        row.received_at,
     )
 
 
@@ -87,8 +97,8 @@ def _row(row: EventRow) -> bytes:
     event_id, created_at = row.key
     session_id, event_type = (record.session_id or "").encode(), record.event_type.encode()
     data = bytes(record.event_data)
-    return b"%b%b%b%b%b%b%b%b%b%b" % (
-        _pack_key(7, 16, event_id, 8, created_at),
+    return b"%b%b%b%b%b%b%b%b%b%b%b" % (
+        _pack_key(8, 16, event_id, 8, created_at),
         _NULL if row.user_id is None else _pack_number(8, row.user_id),
         _pack_length(len(session_id)),
         session_id,
@@ -98,6 +108,7 @@ def _row(row: EventRow) -> bytes:
         _JSONB_VERSION,
         data,
         _NULL if record.ip_address is None else _inet(record.ip_address),
+        _NULL if row.received_at is None else _pack_number(8, microseconds(row.received_at)),
     )
 
 

@@ -19,7 +19,7 @@ import msgspec
 from .batch import Item, Reject, SessionRow, fold_sessions, number_of
 from .db import Connection
 from .deltas import Deltas
-from .event_rows import EventRow, Key, as_json, copied, key_of, microseconds
+from .event_rows import EventRow, Key, as_json, copied, key_of, microseconds, received_at
 from .records import EventRecord, UserRecord
 from .sql import load
 
@@ -29,19 +29,20 @@ FEW: Final = 100
 Owners = Mapping[str, int | None]
 
 
-def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int]) -> set[Key]:
+def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int], now: datetime) -> set[Key]:
     """Store items; events that are there already change nothing.
 
     Args:
         connection: Inside a transaction, if any of them is a user record; without, all others are stored in one.
         items: Records of any kind, in the order in which they came.
         numbers: The number of every external user id that they name.
+        now: When they are stored.
 
     Returns:
         The keys of the events that were there before.
     """
     sessions = fold_sessions(items, numbers)
-    rows = _once_each(_event_rows(items, numbers))
+    rows = _once_each(_event_rows(items, numbers, now))
     found: Iterable[tuple[uuid.UUID, datetime]] = ()
     if sessions or rows:
         found = connection.execute(load("writer.write"), {"sessions": _json(sessions), "events": as_json(rows)})
@@ -49,20 +50,21 @@ def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, i
     return {_key(*row) for row in found}
 
 
-def copy(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int]) -> None:
+def copy(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int], now: datetime) -> None:
     """Store items whose events are all new.
 
     Args:
         connection: Inside a transaction.
         items: As in `write`.
         numbers: As in `write`.
+        now: As in `write`.
 
     Raises:
         psycopg.errors.UniqueViolation: An event is there already, or twice among them.
     """
     deltas = Deltas()
     owners = _touch_sessions(connection, fold_sessions(items, numbers), deltas)
-    rows = _event_rows(items, numbers)
+    rows = _event_rows(items, numbers, now)
     moments: dict[int, list[datetime]] = defaultdict(list)
     for row in rows:
         if row.user_id is None and row.record.session_id:
@@ -87,10 +89,13 @@ def _touch_sessions(connection: Connection, rows: Sequence[SessionRow], deltas: 
     return owners
 
 
-def _event_rows(items: Iterable[Item], numbers: Mapping[str, int]) -> list[EventRow]:
+def _event_rows(items: Iterable[Item], numbers: Mapping[str, int], now: datetime) -> list[EventRow]:
     """The events in key order, in which every writer comes to them."""
     records = [item.record for item in items if isinstance(item.record, EventRecord)]
-    rows = [EventRow(key_of(record), number_of(record.user_id, numbers), record) for record in records]
+    rows = [
+        EventRow(key_of(record), number_of(record.user_id, numbers), record, received_at(record, now))
+        for record in records
+    ]
     rows.sort(key=attrgetter("key"))
     return rows
 

@@ -65,7 +65,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         session_id: Empty if it was tracked outside of any session.
-        received_at: When the collector stored it.
+        received_at: When the collector stored it; None if that was within a minute of `created_at`, as nearly always.
     """
 
     event_id: str
@@ -74,7 +74,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     user_id: int | str | None
     event_data: dict[str, Any]
     created_at: datetime
-    received_at: datetime
+    received_at: datetime | None
     ip_address: str | None
 
 

@@ -111,7 +111,7 @@ def copy_floor(dsn: str, rounds: int) -> float:
 def copy_body(connection: psycopg.Connection, body: bytes) -> None:
     """Read a body, and COPY its events."""
     records = [item.record for item in native.parse(body, datetime.now(UTC)).items]
-    rows = [EventRow(key_of(record), int(record.user_id or 0), record) for record in records]  # type: ignore[arg-type]
+    rows = [EventRow(key_of(record), int(record.user_id or 0), record, None) for record in records]  # type: ignore[arg-type]
     with connection.transaction(), connection.cursor() as cursor, cursor.copy(load("writer.copy_events")) as copy:
         copy.write(copied(rows))
 

@@ -248,7 +248,7 @@ def test_events_are_filtered(clicks: FlaskClient, filters: dict[str, object], da
 
 
 def test_an_event_shows_all_of_it(client: FlaskClient) -> None:
-    """An event comes back with every column, and when it was received."""
+    """An event comes back with every column, and an old one with when it was received."""
     sent = event("click", user_id=1, session_id="s", ip_address="2001:DB8::1", event_data={"b": [1.10, None]})
     send(client, events=[sent])
     [row] = get(client, "/v1/events")["events"]

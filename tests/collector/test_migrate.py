@@ -123,7 +123,7 @@ COLUMNS = {
         "id bigint NOT NULL identity",
         "user_id bigint",
         "created_at timestamp with time zone NOT NULL now()",
-        "received_at timestamp with time zone NOT NULL now()",
+        "received_at timestamp with time zone",
         "event_id uuid NOT NULL gen_random_uuid()",
         "session_id character varying(64) NOT NULL",
         "event_type character varying(50) NOT NULL",

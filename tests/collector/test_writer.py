@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from analytics_collector import profiles
+from analytics_collector import profiles, writer
 from analytics_collector.committer import Committer
 from analytics_collector.config import Settings
 from analytics_collector.db import Connection, Database
@@ -46,6 +46,22 @@ def test_an_event_is_one_row(committer: Committer, connection: Connection) -> No
         " FROM analytics_event"
     ).fetchone()
     assert (event_id("e"), 7, "s", "purchase", data, moment(at(0)), "2001:db8::1") == row
+
+
+@pytest.mark.parametrize("many", [1, 1 + writer.FEW])
+def test_when_it_was_received_is_kept_of_what_came_late(
+    committer: Committer, connection: Connection, many: int
+) -> None:
+    """Of an event that came within a minute `received_at` is null, else the moment, stored by COPY or by the call."""
+    began = datetime.now(UTC)
+    ages = {"at once": 0, "slow clock": 50, "late": 70, "last year": 31_536_000, "fast clock": -70}
+    moments = {name: (began - timedelta(seconds=age)).isoformat() for name, age in ages.items()}
+    padding = [event(n, created_at=at(0)) for n in range(many)]
+    commit(committer, events=[*(event(name, created_at=moment) for name, moment in moments.items()), *padding])
+    found = dict(connection.execute("SELECT event_id::text, received_at FROM analytics_event").fetchall())
+    received = {name: found[event_id(name)] for name in ages}
+    assert [name for name, moment in received.items() if moment is None] == ["at once", "slow clock"]
+    assert all(began <= moment <= datetime.now(UTC) for moment in received.values() if moment is not None)
 
 
 def test_sent_again_it_is_a_duplicate(committer: Committer, connection: Connection) -> None:

@@ -109,6 +109,7 @@ def test_an_event_comes_back_as_it_was_tracked(reader: Reader, tracker: Client) 
     assert (event.event_id, event.event_type, event.session_id, event.user_id) == (event_id, "purchase", "s1", "ann")
     assert (event.created_at, event.ip_address) == (START, "2001:db8::1")
     assert event.event_data == {"amount": "9.99", "items": [1, {"a": None}]}
+    assert event.received_at is not None
     assert before < event.received_at < before + timedelta(minutes=5)
 
 

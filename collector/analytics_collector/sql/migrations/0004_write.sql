@@ -148,7 +148,8 @@ DECLARE
     stored_times timestamptz[];
 BEGIN
     WITH stored AS (
-        INSERT INTO analytics_event (event_id, created_at, user_id, session_id, event_type, event_data, ip_address)
+        INSERT INTO analytics_event
+            (event_id, created_at, user_id, session_id, event_type, event_data, ip_address, received_at)
         SELECT
             event_id,
             created_at,
@@ -156,7 +157,8 @@ BEGIN
             session_id,
             event_type,
             event_data,
-            ip_address
+            ip_address,
+            received_at
         FROM jsonb_to_recordset(events) AS told (
             event_id uuid,
             created_at timestamptz,
@@ -164,7 +166,8 @@ BEGIN
             session_id text,
             event_type text,
             event_data jsonb,
-            ip_address inet
+            ip_address inet,
+            received_at timestamptz
         )
         LEFT JOIN unnest(touched) AS t USING (session_id)
         ORDER BY event_id, created_at
