@@ -52,7 +52,7 @@ SELECT
     (lpad(to_hex(ms), 12, '0') || '7' || substr(noise, 1, 3) || '8' || substr(noise, 4, 15))::uuid,
     to_timestamp(ms / 1000.0::float8),
     s * 2654435761 %% %(users)s + 1,
-    lpad(to_hex(%(zero)s + s * %(session)s * %(step)s), 12, '0') || lpad(to_hex(s * 40503 %% 68719476736), 12, 'u'),
+    lpad(to_hex(%(zero)s + s * %(session)s * %(step)s), 11, '0') || lpad(to_hex(s * 40503 %% 16777216), 6, 'u'),
     'page_view',
     %(data)s::jsonb
 FROM (
