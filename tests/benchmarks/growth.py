@@ -45,7 +45,8 @@ LIVE = 3_000  # sessions that go on at a time
 STEP = 10  # milliseconds from one event to the next
 CHUNK = 1_000_000  # rows in a transaction
 
-# The user of a session and its id are functions of its number, the same in all of its rows. Some events are 10 s late.
+# The user of a session and its id are functions of its number, the same in all of its rows. Events come within a
+# second, as the SDK sends them; one in a hundred was spooled, for up to ten minutes.
 FILL_EVENTS = """
 INSERT INTO analytics_event (event_id, created_at, user_id, session_id, event_type, event_data)
 SELECT
@@ -57,7 +58,7 @@ SELECT
     %(data)s::jsonb
 FROM (
     SELECT
-        %(zero)s + n * %(step)s - (random() * 10000)::bigint AS ms,
+        %(zero)s + n * %(step)s - (random() * CASE WHEN random() < 0.99 THEN 1000 ELSE 600000 END)::bigint AS ms,
         n / %(session)s + (random() * %(live)s)::bigint AS s,
         md5(n::text) AS noise
     FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
