@@ -44,9 +44,9 @@ PROJECT = nox.project.load_toml("pyproject.toml")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
 # Of the collector's tests, those of HTTP, processes, programs and outages.
 SAME_WITH_ANY_POSTGRES = (
-    *("embedded", "outages", "peers", "crew", "rolling", "drain", "slow_clients"),
+    *("embedded", "outages", "peers", "crew", "rolling", "drain", "slow_clients", "watch", "probe", "committer"),
     *("heads", "shortcut", "trace", "metrics", "splitter", "records", "plan", "openapi", "auth", "keys", "limits"),
-    *("cli", "selftest"),
+    *("app", "ingest", "browser", "cli", "selftest"),
 )
 BENCHMARKS = sorted(path.name for path in Path("tests/benchmarks").glob("[a-z]*.py"))
 
@@ -94,9 +94,9 @@ def tests(session: nox.Session) -> None:
     quick = ("-m", "not slow", "--numprocesses=2")
     session.run("python", "-m", "pytest", *quick, "--ignore=tests/api")
     if POSTGRES_15.exists():
-        paths = ["tests/collector", "tests/chaos", "tests/end_to_end"]
-        paths += [f"--ignore=tests/collector/test_{name}.py" for name in SAME_WITH_ANY_POSTGRES]
-        session.run("python", "-m", "pytest", *quick, *paths, env={"ANALYTICS_POSTGRES_BIN": str(POSTGRES_15)})
+        others = [f"--ignore=tests/collector/test_{name}.py" for name in SAME_WITH_ANY_POSTGRES]
+        environment = {"ANALYTICS_POSTGRES_BIN": str(POSTGRES_15)}
+        session.run("python", "-m", "pytest", *quick, "tests/collector", *others, env=environment)
 
 
 @nox.session

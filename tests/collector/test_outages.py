@@ -169,7 +169,11 @@ OUTAGES = {
     "The disk of the database is full": full_disk,
 }
 #: They take 20 seconds each, and are found in the same way as a Postgres that does not answer.
-_SLOW = {"There is no database of this name", "The database has no connection left"}
+_SLOW = {
+    "The database does not let this role in",
+    "There is no database of this name",
+    "The database has no connection left",
+}
 _QUICK = [words for words in OUTAGES if words not in _SLOW]
 
 
