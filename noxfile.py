@@ -91,7 +91,7 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("python", "-m", "pytest", *session.posargs)
         return
-    quick = ("-m", "not slow", "--numprocesses=2")
+    quick = ("-m", "not slow", "--numprocesses=3")  # for two cores: the tests wait for a third of their time
     session.run("python", "-m", "pytest", *quick, "--ignore=tests/api")
     if POSTGRES_15.exists():
         others = [f"--ignore=tests/collector/test_{name}.py" for name in SAME_WITH_ANY_POSTGRES]

@@ -9,8 +9,10 @@ import atexit
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
+from types import FrameType
 from typing import Any, Final
 
 from gunicorn import glogging
@@ -44,6 +46,26 @@ def on_starting(server: Any) -> None:
     """Let the workers write where they count, should they be another user than the one who starts them."""
     if os.geteuid() == 0:
         os.chown(_counts, server.cfg.uid, server.cfg.gid)
+
+
+_ENDS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def post_fork(server: Any, _: Any) -> None:
+    """Let a worker end that is asked to before gunicorn gives it handlers of its own.
+
+    Until then it has the master's, which put what comes into a queue that nobody reads in the worker: the master would
+    wait for it in vain, for all of `graceful_timeout`.
+    """
+    for number in _ENDS:
+        signal.signal(number, _end)
+    while not server.SIG_QUEUE.empty():
+        if server.SIG_QUEUE.get_nowait() in _ENDS:
+            sys.exit()
+
+
+def _end(_: int, __: FrameType | None) -> None:
+    sys.exit()
 
 
 def pre_exec(server: Any) -> None:

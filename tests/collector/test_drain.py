@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +20,8 @@ from gunicorn.glogging import Logger
 from analytics_collector import gunicorn_config
 from analytics_collector.worker import Worker
 from tests.collector.batches import Answer, body, event, event_id, post
-from tests.collector.operating import logging_collector
-from tests.programs import wait_until
+from tests.collector.operating import logging_collector, workers_of
+from tests.programs import free_port, running, wait_until
 
 BATCHES = 6
 
@@ -76,6 +77,22 @@ def refuses(url: str) -> bool:
     except OSError:
         return False
     return False
+
+
+SLOWLY = "import os, time; os.register_at_fork(after_in_child=lambda: time.sleep(1))"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_worker_that_was_just_forked_ends(dsn: str, tmp_path: Path, number: signal.Signals) -> None:
+    """A master that is asked to end just as it forks does not wait in vain for workers that do not listen yet."""
+    (tmp_path / "sitecustomize.py").write_text(SLOWLY)
+    command = [sys.executable, "-m", "gunicorn", "--preload", "--bind", f"127.0.0.1:{free_port()}"]
+    command += ["--config", "python:analytics_collector.gunicorn_config", "analytics_collector.app:create_app()"]
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    with running(command, {"ANALYTICS_DATABASE_URL": dsn, "PYTHONPATH": path}) as process:
+        wait_until(lambda: workers_of(process.pid), within=20, what="forking")
+        process.send_signal(number)
+        assert process.wait(gunicorn_config.graceful_timeout / 2) == 0
 
 
 def test_a_worker_that_is_asked_to_end_before_it_has_begun() -> None:
