@@ -56,9 +56,12 @@ def stopped(server: embedded.Server) -> Iterator[None]:
     postmaster = int((Path(path) / "postmaster.pid").read_text().splitlines()[0])
     stopped: list[int] = []
     try:
-        for pid in (postmaster, *workers_of(postmaster)):
-            os.kill(pid, signal.SIGSTOP)
-            stopped.append(pid)
+        os.kill(postmaster, signal.SIGSTOP)  # first, as it makes no others then
+        stopped.append(postmaster)
+        for pid in workers_of(postmaster):
+            with contextlib.suppress(ProcessLookupError):  # one may be ending: ours from above, for instance
+                os.kill(pid, signal.SIGSTOP)
+                stopped.append(pid)
         yield
     finally:
         for pid in reversed(stopped):
