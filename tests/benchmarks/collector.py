@@ -45,7 +45,7 @@ from tests.benchmarks.serving.figures import (  # noqa: E402
 )
 from tests.benchmarks.serving.load import Load, under  # noqa: E402
 from tests.benchmarks.serving.servers import Servers  # noqa: E402
-from tests.benchmarks.serving.turn import Turn, take_turns  # noqa: E402
+from tests.benchmarks.serving.turn import Turn, median, take_turns  # noqa: E402
 from tests.benchmarks.serving.usage import used  # noqa: E402
 
 WRITING = Load(visitors=2, events=100, pause=0.1, seconds=3600)
@@ -61,10 +61,9 @@ def measure(bin_dir: Path | None, seconds: float, rounds: int) -> Figures:
     """
     with databases.running(bin_dir) as on, servers.running(on) as at:
         crowd = store(at, Load(visitors=CROWD, events=1, seconds=seconds), "/create", rounds)
-        alone = store(at, Load(events=1, seconds=seconds), "/create", rounds)
+        alone, commit = store_alone(on.ours, at, seconds, rounds)
         batches = store(at, Load(visitors=8, events=BATCH, seconds=seconds), "/bulk_create", rounds)
         copy = statistics.median(copy_floor(on.ours, 40) for _ in range(rounds))
-        commit = statistics.median(commit_floor(on.ours))
         room = disk.per_event(on.ours)
         disk.pack(on.ours)
         packed = disk.per_event(on.ours)
@@ -79,6 +78,15 @@ def store(at: Servers, load: Load, django: str, rounds: int) -> dict[str, Turn]:
     loads = {VIEW: (at.view, load), OURS: (at.collector, load)}
     theirs = attrs.evolve(load, paths=(django,))
     return take_turns({**loads, DJANGO: (at.django, theirs), DJANGO_DEFAULT: (at.django_default, theirs)}, rounds)
+
+
+def store_alone(dsn: str, at: Servers, seconds: float, rounds: int) -> tuple[dict[str, Turn], float]:
+    """Single events, one at a time, and in turn with them the milliseconds of a commit: disks have their moods."""
+    turns, commits = [], []
+    for _ in range(rounds):
+        turns.append(store(at, Load(events=1, seconds=seconds), "/create", 1))
+        commits.append(statistics.median(commit_floor(dsn)))
+    return {name: median([turn[name] for turn in turns]) for name in turns[0]}, statistics.median(commits)
 
 
 def update(at: Servers, user_id: int, seconds: float, rounds: int) -> dict[str, Turn]:
@@ -117,10 +125,11 @@ def copy_body(connection: psycopg.Connection, body: bytes) -> None:
 
 
 def commit_floor(dsn: str, commits: int = 300) -> Iterator[float]:
-    """Milliseconds of each of some commits of one small row."""
+    """Milliseconds of each of some commits of one small row, as far apart as requests are."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE floor (moment timestamptz)")
         for _ in range(commits):
+            time.sleep(0.001)
             began = time.perf_counter()
             connection.execute("INSERT INTO floor VALUES (now())")
             yield (time.perf_counter() - began) * 1000
