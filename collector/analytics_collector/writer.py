@@ -1,7 +1,8 @@
-"""Writes items into Postgres: a few in one call of `analytics_write`, many that are all new by COPY.
+"""Writes items into Postgres: an event alone in one statement, a few in one call, many that are all new by COPY.
 
 Sessions come first: their row locks are what makes claims exact, and they tell whose the anonymous events are. Then the
-events, and profiles last, by what was really new. sql/migrations/0004_write.sql has it all but the COPY.
+events, and profiles last, by what was really new. sql/migrations/0004_write.sql has it for any number of records, and
+sql/writer.add_event.sql for an event alone.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from operator import attrgetter, itemgetter
 from typing import Any, Final
 
 import msgspec
+from psycopg.types.numeric import Int8
 
 from .batch import Item, Reject, SessionRow, fold_sessions, number_of
 from .db import Connection
 from .deltas import Deltas
 from .event_rows import EventRow, Key, as_json, copied, key_of, microseconds, received_at
-from .records import EventRecord, UserRecord
+from .records import EventRecord, Record, UserRecord
 from .sql import load
 
 FEW: Final = 100
@@ -41,6 +43,11 @@ def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, i
     Returns:
         The keys of the events that were there before.
     """
+    before = _add_event(connection, items[0].record, numbers, now) if len(items) == 1 else None
+    return _write_any(connection, items, numbers, now) if before is None else before
+
+
+def _write_any(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int], now: datetime) -> set[Key]:
     sessions = fold_sessions(items, numbers)
     rows = _once_each(_event_rows(items, numbers, now))
     found: Iterable[tuple[uuid.UUID, datetime]] = ()
@@ -48,6 +55,27 @@ def write(connection: Connection, items: Sequence[Item], numbers: Mapping[str, i
         found = connection.execute(load("writer.write"), {"sessions": _json(sessions), "events": as_json(rows)})
     _merge_traits(connection, items, numbers)
     return {_key(*row) for row in found}
+
+
+def _add_event(connection: Connection, record: Record, numbers: Mapping[str, int], now: datetime) -> set[Key] | None:
+    """Store the record the quick way, if it is the event of a session that just goes on; else None."""
+    if not (isinstance(record, EventRecord) and record.session_id):
+        return None
+    user_id = number_of(record.user_id, numbers)
+    parameters = {
+        "event_id": record.event_id,
+        "created_at": record.created_at,
+        "user_id": user_id if user_id is None else Int8(user_id),  # or each size of number would be another statement
+        "session_id": record.session_id,
+        "event_type": record.event_type,
+        "event_data": bytes(record.event_data).decode(),
+        "ip_address": record.ip_address,
+        "received_at": received_at(record, now),
+    }
+    row = connection.execute(load("writer.add_event"), parameters).fetchone()
+    if row is None:
+        return None
+    return set() if row[0] else {key_of(record)}
 
 
 def copy(connection: Connection, items: Sequence[Item], numbers: Mapping[str, int], now: datetime) -> None:

@@ -89,7 +89,9 @@ def _many(seed: int) -> list[Fields]:
 
 @st.composite
 def batches(draw: st.DrawFn, *, bad: bool = True) -> Batch:
-    """Any mix of records, with copies of some; now and then a large one."""
+    """Any mix of records, with copies of some; now and then a large one, and often one event and nothing else."""
+    if draw(st.sampled_from([False, False, True])):
+        return Batch([], [], [draw(events())])
     told = draw(st.lists(events(), max_size=6))
     told += draw(st.lists(st.sampled_from(told), max_size=3)) if told else []
     if bad:

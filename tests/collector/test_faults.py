@@ -273,11 +273,13 @@ def cut_at(words: bytes, dsn: str, *, delivered: bool) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("delivered", [False, True])
-@pytest.mark.parametrize(("words", "count"), [(b"analytics_write", 20), (b"COMMIT\0", 200)])
+@pytest.mark.parametrize(
+    ("words", "count"), [(b"INTO analytics_event", 1), (b"analytics_write", 20), (b"COMMIT\0", 200)]
+)
 def test_the_answer_to_commit_is_lost(
     dsn: str, connection: Connection, words: bytes, count: int, delivered: bool
 ) -> None:
-    """Whether a commit of few or of many happened or not, what comes after makes no second row and loses none."""
+    """Whether a commit of one, few or many happened or not, what comes after makes no second row and loses none."""
     events = [event(n, f"s{n % 3}", n % 2 + 1, created_at=at(n / 100)) for n in range(count)]
     with cut_at(words, dsn, delivered=delivered) as broken, contextlib.closing(Database(broken)) as database:
         verdicts = [commit(Committer(database), events=events) for _ in range(2)]

@@ -13,8 +13,8 @@ from analytics_collector import profiles, writer
 from analytics_collector.committer import Committer
 from analytics_collector.config import Settings
 from analytics_collector.db import Connection, Database
-from tests.collector.batches import at, commit, event, event_id
-from tests.collector.reference import Profile, Session, moment
+from tests.collector.batches import Fields, at, commit, event, event_id
+from tests.collector.reference import Batch, Profile, Reference, Session, moment
 from tests.collector.stored import stored
 
 
@@ -48,16 +48,18 @@ def test_an_event_is_one_row(committer: Committer, connection: Connection) -> No
     assert (event_id("e"), 7, "s", "purchase", data, moment(at(0)), "2001:db8::1") == row
 
 
-@pytest.mark.parametrize("many", [1, 1 + writer.FEW])
+@pytest.mark.parametrize("together", [1, writer.FEW, 2 * writer.FEW])
 def test_when_it_was_received_is_kept_of_what_came_late(
-    committer: Committer, connection: Connection, many: int
+    committer: Committer, connection: Connection, together: int
 ) -> None:
-    """Of an event that came within a minute `received_at` is null, else the moment, stored by COPY or by the call."""
+    """Of an event that came within a minute `received_at` is null, else the moment, in whichever way it is stored."""
     began = datetime.now(UTC)
     ages = {"at once": 0, "slow clock": 50, "late": 70, "last year": 31_536_000, "fast clock": -70}
     moments = {name: (began - timedelta(seconds=age)).isoformat() for name, age in ages.items()}
-    padding = [event(n, created_at=at(0)) for n in range(many)]
-    commit(committer, events=[*(event(name, created_at=moment) for name, moment in moments.items()), *padding])
+    events = [event(name, f"session {name}", created_at=moment) for name, moment in moments.items()]
+    events += [event(n, "padding") for n in range(writer.FEW)]
+    for first in range(0, len(events), together):
+        commit(committer, events=events[first : first + together])
     found = dict(connection.execute("SELECT event_id::text, received_at FROM analytics_event").fetchall())
     received = {name: found[event_id(name)] for name in ages}
     assert [name for name, moment in received.items() if moment is None] == ["at once", "slow clock"]
@@ -132,6 +134,43 @@ def test_events_without_a_session_make_none(committer: Committer, connection: Co
     assert owners(connection) == {}
     assert users_of_events(connection, "anonymous", "known", "null") == [None, 7, 7]
     assert {7: Profile(0, 2, moment(at(0)), moment(at(0)))} == stored(connection)[1]
+
+
+#: Records of a session itself, and the users of its events at minute 5.
+_BEFORE: list[tuple[list[Fields], list[int | None]]] = [
+    ([], []),
+    ([], [None]),
+    ([], [1]),
+    ([], [1, None, 2]),
+    ([{"started_at": at(4)}], []),
+    ([{"started_at": at(4), "user_id": 1, "user_agent": "curl", "referrer": "https://a.example/"}], []),
+    ([{"ended_at": at(4)}], []),
+    ([{"ended_at": at(4)}], [None]),
+    ([{"ended_at": at(8), "user_id": 1}], [1]),
+]
+
+
+def test_an_event_alone_is_told_no_less(committer: Committer, connection: Connection) -> None:
+    """A single event, which is stored in a quicker way, leaves what the reference says, whatever there was before."""
+    reference = Reference()
+    cases = itertools.product(_BEFORE, [None, 1, 2, 3], [("new", 3), ("new", 6), ("event 0", 5), ("elsewhere", 5)])
+    for n, ((sessions, users), user, (name, minute)) in enumerate(cases):
+        told = [{"session_id": f"s{n}", **record, "user_id": _nth(n, record.get("user_id"))} for record in sessions]
+        seen = [event(f"{n} event {i}", f"s{n}", _nth(n, one), created_at=at(5)) for i, one in enumerate(users)]
+        elsewhere = event(f"{n} elsewhere", f"other {n}", _nth(n, 3), created_at=at(5))
+        alone = event(f"{n} {name}", f"s{n}", _nth(n, user), created_at=at(minute))
+        for batch in (Batch(told, events=[*seen, elsewhere]), Batch(events=[alone])):
+            fates = reference.take(batch.entries(), datetime.now(UTC))
+            verdict = commit(committer, sessions=list(batch.sessions), events=list(batch.events))
+            assert fates.count("accepted") == verdict.accepted, (n, fates)
+    found, found_profiles = stored(connection)
+    assert reference == found
+    assert reference.profiles() == found_profiles
+
+
+def _nth(n: int, user: int | None) -> int | None:
+    """One of ten users who are only here in the nth case."""
+    return None if user is None else 10 * n + user
 
 
 def test_a_session_spans_its_events(committer: Committer, connection: Connection) -> None:
