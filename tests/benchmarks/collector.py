@@ -13,7 +13,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,9 +61,9 @@ def measure(bin_dir: Path | None, seconds: float, rounds: int) -> Figures:
     """
     with databases.running(bin_dir) as on, servers.running(on) as at:
         crowd = store(at, Load(visitors=CROWD, events=1, seconds=seconds), "/create", rounds)
-        alone, commit = store_alone(on.ours, at, seconds, rounds)
-        batches = store(at, Load(visitors=8, events=BATCH, seconds=seconds), "/bulk_create", rounds)
-        copy = statistics.median(copy_floor(on.ours, 40) for _ in range(rounds))
+        single, batch = Load(events=1, seconds=seconds), Load(visitors=8, events=BATCH, seconds=seconds)
+        alone, commit = store_beside(lambda: commit_floor(on.ours), at, single, "/create", rounds)
+        batches, copy = store_beside(lambda: copy_floor(on.ours), at, batch, "/bulk_create", rounds)
         room = disk.per_event(on.ours)
         disk.pack(on.ours)
         packed = disk.per_event(on.ours)
@@ -80,13 +80,15 @@ def store(at: Servers, load: Load, django: str, rounds: int) -> dict[str, Turn]:
     return take_turns({**loads, DJANGO: (at.django, theirs), DJANGO_DEFAULT: (at.django_default, theirs)}, rounds)
 
 
-def store_alone(dsn: str, at: Servers, seconds: float, rounds: int) -> tuple[dict[str, Turn], float]:
-    """Single events, one at a time, and in turn with them the milliseconds of a commit: disks have their moods."""
-    turns, commits = [], []
+def store_beside(
+    floor: Callable[[], float], at: Servers, load: Load, django: str, rounds: int
+) -> tuple[dict[str, Turn], float]:
+    """The same in turn with a floor: what it was a minute ago says little, as disks and neighbours have their moods."""
+    turns, floors = [], []
     for _ in range(rounds):
-        turns.append(store(at, Load(events=1, seconds=seconds), "/create", 1))
-        commits.append(statistics.median(commit_floor(dsn)))
-    return {name: median([turn[name] for turn in turns]) for name in turns[0]}, statistics.median(commits)
+        turns.append(store(at, load, django, 1))
+        floors.append(floor())
+    return {name: median([turn[name] for turn in turns]) for name in turns[0]}, statistics.median(floors)
 
 
 def update(at: Servers, user_id: int, seconds: float, rounds: int) -> dict[str, Turn]:
@@ -105,15 +107,15 @@ def look_up(at: Servers, seconds: float, rounds: int) -> dict[str, Turn]:
         return {"at rest": rest, "while writing": take_turns(contestants, rounds)[OURS]}
 
 
-def copy_floor(dsn: str, rounds: int) -> float:
+def copy_floor(dsn: str, copies: int = 100) -> float:
     """CPU microseconds of an event that goes from JSON by COPY into the table, no more than that, both processes."""
     with psycopg.connect(dsn, autocommit=True) as connection:
         backend = connection.info.backend_pid
-        bodies = [msgspec.json.encode({"events": [new_event() for _ in range(BATCH)]}) for _ in range(rounds)]
+        bodies = [msgspec.json.encode({"events": [new_event() for _ in range(BATCH)]}) for _ in range(copies)]
         began = used(backend) + time.process_time()
         for body in bodies:
             copy_body(connection, body)
-        return (used(backend) + time.process_time() - began) / rounds / BATCH * 1e6
+        return (used(backend) + time.process_time() - began) / copies / BATCH * 1e6
 
 
 def copy_body(connection: psycopg.Connection, body: bytes) -> None:
@@ -124,16 +126,18 @@ def copy_body(connection: psycopg.Connection, body: bytes) -> None:
         copy.write(copied(rows))
 
 
-def commit_floor(dsn: str, commits: int = 300) -> Iterator[float]:
-    """Milliseconds of each of some commits of one small row, as far apart as requests are."""
+def commit_floor(dsn: str, commits: int = 300) -> float:
+    """Milliseconds of a commit of one small row, the median of some, as far apart as requests are."""
+    took = []
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("CREATE TABLE floor (moment timestamptz)")
         for _ in range(commits):
             time.sleep(0.001)
             began = time.perf_counter()
             connection.execute("INSERT INTO floor VALUES (now())")
-            yield (time.perf_counter() - began) * 1000
+            took.append((time.perf_counter() - began) * 1000)
         connection.execute("DROP TABLE floor")
+    return statistics.median(took)
 
 
 def main() -> None:
