@@ -20,6 +20,8 @@ if sys.version_info < (3, 11):  # noqa: UP036  # the very message this guard is 
 
 # Downloads are kept inside the checkout: nothing outside of it changes.
 os.environ.setdefault("PIP_CACHE_DIR", str(HERE / ".nox" / "cache"))
+# The tests start programs by the thousand: each would compile all that it imports, which takes longer than the rest.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 try:
     import nox

@@ -14,7 +14,8 @@ import attrs
 
 from tests.collector.reference import Batch, Entry, Event, Reference, Session, is_evil
 
-_MOST_TRIED = 1_000  # steps
+_MOST_TRIED = 3_000  # steps
+_OFTEN = 50  # steps, after which it is worth while to know where the search has been
 
 
 @attrs.frozen
@@ -65,6 +66,7 @@ class Search:
     until: datetime
     rested: datetime | None = None
     tried: int = 0
+    been: set[object] = attrs.field(factory=set)
 
     def run(self, before: Reference, batches: Sequence[Batch], answers: Sequence[Answer | None]) -> Reference | None:
         """Go on from what held before; None if there is no such order.
@@ -82,6 +84,8 @@ class Search:
     def _orders(
         self, model: Reference, requests: Sequence[_Request], taken: Sequence[tuple[Reference, Sequence[Entry]]]
     ) -> Iterator[Reference]:
+        if self._has_been_here(model, requests):
+            return
         waiting = [index for index, request in enumerate(requests) if request.rest()]
         if not waiting and self._is_the_end(model, taken):
             yield model
@@ -93,6 +97,16 @@ class Search:
             if self._may_be_so(after) and self._was_told(moved):
                 others = [moved if request is one else one for one in requests]
                 yield from self._orders(after, others, [*taken, (model, entries)])
+
+    def _has_been_here(self, model: Reference, requests: Sequence[_Request]) -> bool:
+        """Whether another order has led to the same rows, and so to nothing; those of idle sessions depend on when."""
+        if self.rested is not None or self.tried < _OFTEN:
+            return False
+        rows = (*model.events.items(), *model.sessions.items(), *model.users.items(), *model.rejects.items())
+        here = (tuple(request.fates for request in requests), frozenset(map(repr, rows)))
+        is_known = here in self.been
+        self.been.add(here)
+        return is_known
 
     def _was_told(self, request: _Request) -> bool:
         """Whether the sender was told of what became of its records; so far of no more than that."""
