@@ -44,11 +44,11 @@ nox.options.default_venv_backend = "venv"  # virtualenv would fill a cache in th
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 POSTGRES_15 = Path("/usr/lib/postgresql/15/bin")
-# Of the collector's tests, those of HTTP, processes, programs and outages.
+# Of the collector's tests, those of HTTP, processes, programs, outages and faults.
 SAME_WITH_ANY_POSTGRES = (
     *("embedded", "outages", "peers", "crew", "rolling", "drain", "slow_clients", "watch", "probe", "committer"),
     *("heads", "shortcut", "trace", "metrics", "splitter", "records", "plan", "openapi", "auth", "keys", "limits"),
-    *("app", "ingest", "browser", "cli", "selftest"),
+    *("app", "ingest", "browser", "cli", "selftest", "faults"),
 )
 BENCHMARKS = sorted(path.name for path in Path("tests/benchmarks").glob("[a-z]*.py"))
 

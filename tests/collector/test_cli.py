@@ -109,7 +109,12 @@ def test_dev_is_a_whole_collector(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 0), (signal.SIGTERM, 0), (signal.SIGKILL, -signal.SIGKILL)]
+    ("number", "code"),
+    [
+        (signal.SIGINT, 0),
+        pytest.param(signal.SIGTERM, 0, marks=pytest.mark.slow),
+        (signal.SIGKILL, -signal.SIGKILL),
+    ],
 )
 def test_dev_leaves_nothing_running(folder: Path, number: signal.Signals, code: int) -> None:
     """However it ends, by Ctrl-C, SIGTERM or kill -9, gunicorn and Postgres end with it."""

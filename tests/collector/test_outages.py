@@ -173,6 +173,7 @@ _SLOW = {
     "The database does not let this role in",
     "There is no database of this name",
     "The database has no connection left",
+    "The database only reads",
 }
 _QUICK = [words for words in OUTAGES if words not in _SLOW]
 

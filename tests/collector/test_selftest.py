@@ -90,7 +90,7 @@ def test_with_faults() -> None:
     assert "Postgres killed by kill -9, and started again" in ended.stderr
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_it_is_asked_to_end(new_database: Callable[[], str], tmp_path: Path, number: signal.Signals) -> None:
     """Ctrl-C and SIGTERM end it with exit code 1, and its schema is gone all the same."""
     dsn = new_database()

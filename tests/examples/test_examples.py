@@ -24,7 +24,7 @@ def test_demo_shows_profiles_equal_to_sql_and_ends() -> None:
     assert set(Path("/var/tmp").glob("analytics-demo-*")) == before
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_demo_stays_up_until_it_is_asked_to_end(number: signal.Signals) -> None:
     """Without --once the demo stays up, and a signal ends it with all that it started."""
     with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:

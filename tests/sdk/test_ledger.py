@@ -591,7 +591,7 @@ def test_the_account_balances_whatever_happens(host: type[Host], tmp_path: Path)
     run_state_machine_as_test(
         functools.partial(host, tmp_path),
         settings=settings(
-            max_examples=50,
+            max_examples=30,
             stateful_step_count=25,
             derandomize=True,
             deadline=None,
