@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 import attrs
 from psycopg import sql as composed
@@ -12,6 +13,9 @@ from .db import Connection
 from .sql import load
 
 Progress = Callable[[int, int], None]
+
+_COLUMNS: Final = ("user_ids", "total_sessions", "total_events", "first_seen", "last_seen")
+_OF_NO_ROWS: Final = (0, 0, None, None)
 
 
 def _untold(_done: int, _total: int) -> None:
@@ -57,7 +61,9 @@ def rebuild(connection: Connection) -> int:
         connection.execute(load("profiles.lock"))
         wrong = _compare(connection, _untold)
         if wrong:
-            connection.execute(load("profiles.rebuild"), {"user_ids": [profile.user_id for profile in wrong]})
+            rows = [(profile.user_id, *(profile.counted or _OF_NO_ROWS)) for profile in wrong]
+            columns = map(list, zip(*rows, strict=True))
+            connection.execute(load("profiles.rebuild"), dict(zip(_COLUMNS, columns, strict=True)))
     return len(wrong)
 
 
