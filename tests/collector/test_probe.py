@@ -81,7 +81,7 @@ def test_a_storm_of_probes_is_one_question(dsn: str) -> None:
         questions.append(connection.info.backend_pid)
         return len(questions)
 
-    probe = Probe(dsn, question, keep=30)
+    probe = Probe(dsn, question, patience=10, keep=30)
     with ThreadPoolExecutor(16) as threads:
         assert set(threads.map(lambda _: probe.ask(), range(500))) == {1}
     assert len(questions) == 1
