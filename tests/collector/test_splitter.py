@@ -49,7 +49,7 @@ def array(records: list[bytes], space: bytes) -> bytes:
     return b"[" + b",".join(space + record + space for record in records) + b"]"
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(RECORDS, RECORDS, SPACE)
 def test_it_cuts_exactly_the_records(events: list[bytes], sessions: list[bytes], space: bytes) -> None:
     """Whatever the records hold, as long as their brackets match, each comes out as it was, in its array."""
@@ -69,7 +69,7 @@ def test_it_never_raises(body: bytes) -> None:
     assert pieces is None or isinstance(pieces, Pieces)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(deadline=None)
 @given(RECORDS, st.data())
 def test_a_torn_body_is_never_cut(events: list[bytes], data: st.DataObject) -> None:
     """A body that ends before its last bracket is not cut: half a record is none."""

@@ -292,7 +292,7 @@ def test_identify_can_name_the_session(client: Client, transport: RecordingTrans
 # What is refused
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.fixed_dictionaries({}, optional=dict.fromkeys(
     ("event_data", "user_id", "session_id", "created_at", "ip_address", "event_id"), anything)), anything)  # fmt: skip
 def test_track_never_raises(arguments: dict[str, Any], event_type: Any) -> None:
@@ -305,7 +305,7 @@ def test_track_never_raises(arguments: dict[str, Any], event_type: Any) -> None:
     assert_balanced(client.stats())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(anything, anything, anything, anything)
 def test_nothing_else_raises_either(one: Any, two: Any, three: Any, four: Any) -> None:
     """Sessions and identify() of anything never raise into the host."""

@@ -215,7 +215,7 @@ def test_the_collector_takes_every_poison(name: str) -> None:
     assert (list(stored), stored["before"], stored["after"]) == (["before", "bad", "after"], 1, 2)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=300, deadline=None)
 @given(anything)
 @example({"a": "\\\0"})
 @example({"a": "\\\\u0000"})
@@ -233,7 +233,7 @@ def with_ids(encoder: Encoder, event_type: str, session_id: str, user_id: str, d
     return encoder.event(ID, event_type, NOW, session_id, user_id, None, data)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(
     st.text(st.characters(), min_size=1, max_size=50),
     st.text(st.characters(), min_size=1, max_size=64),

@@ -1,5 +1,5 @@
 -- profiles.rebuild: as they were counted, which nobody has changed since.
-INSERT INTO analytics_useranalyticsprofile AS p (user_id, total_sessions, total_events, first_seen, last_seen)
+INSERT INTO analytics_useranalyticsprofile (user_id, total_sessions, total_events, first_seen, last_seen)
 SELECT user_id, total_sessions, total_events, first_seen, last_seen
 FROM unnest(
     %(user_ids)s::bigint[],
